@@ -1,0 +1,2 @@
+//! The `echo-core` command.
+fn main() {}

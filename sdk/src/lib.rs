@@ -1,0 +1,32 @@
+//! # Echo SDK
+//!
+//! Everything that a plugin of Echo Core is written with, and nothing of the host. A plugin is an actor: it
+//! has a [`Manifest`] that says which topics it handles, and implements [`Plugin`], which answers each
+//! [`BaseMessage`] with a [`ProcessingStatus`]. What it can reach, it reaches through its [`PluginContext`].
+//!
+//! Reading order: [`topic`](Topic), [`message`](BaseMessage), [`plugin`](Plugin),
+//! [`context`](PluginContext), [`manifest`](Manifest); then [`contract`], the data of the topics that
+//! everybody shares.
+
+pub mod contract;
+pub mod duration;
+
+mod context;
+mod manifest;
+mod message;
+mod plugin;
+mod topic;
+mod trace;
+
+pub use context::{
+    Attribute, BoxFuture, LogLevel, MessageStream, MessageTransport, PluginContext, PublishError,
+    Received, RequestError, Span, SpanHandle, Subscription, Telemetry,
+};
+pub use manifest::{
+    Example, HandlerKind, Manifest, ManifestError, Overflow, PluginType, ServiceTypeInfo,
+    WorkerPoolConfig, is_name,
+};
+pub use message::{BaseMessage, MessageBuilder, MessageError};
+pub use plugin::{Constructor, Created, Health, Plugin, PluginError, ProcessingStatus};
+pub use topic::{IntoTopic, MAX_TOPIC_LEN, Pattern, Topic, TopicError};
+pub use trace::{TraceContext, TraceParentError};

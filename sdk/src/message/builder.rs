@@ -1,0 +1,199 @@
+//! Making messages.
+
+use std::cell::Cell;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use uuid::{NoContext, Timestamp, Uuid};
+
+use super::BaseMessage;
+use super::raw::{Fixed, MAX_BODY, MessageRef};
+use crate::{Topic, TraceContext};
+
+/// What is wrong with a message or its data.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MessageError {
+    /// The data does not have the form that was asked for, or cannot be written as JSON.
+    #[error("the message's data cannot be read or written as the type that was asked for: {0}")]
+    Data(#[source] serde_json::Error),
+    /// The bytes that were given are not one JSON value.
+    #[error("the message's data is not JSON: {0}")]
+    NotJson(#[source] serde_json::Error),
+    /// Data and texts are larger than a message can be.
+    #[error("the message of {len} bytes is larger than the {MAX_BODY} that one can have")]
+    TooLarge {
+        /// The bytes of data and texts together.
+        len: usize,
+    },
+}
+
+thread_local! {
+    /// The buffer in which this thread's messages are put together, so that a message costs one
+    /// allocation, its own.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// A scratch buffer that grew beyond this goes back to the allocator.
+const SCRATCH_KEPT: usize = 64 * 1024;
+
+/// Puts a message together; ends with [`build`](MessageBuilder::build).
+#[derive(Debug)]
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct MessageBuilder<'a> {
+    source: &'a str,
+    version: &'a str,
+    schema: Option<&'a str>,
+    key: Option<&'a str>,
+    reply_to: Option<Topic>,
+    trace_context: Option<TraceContext>,
+    id: Option<Uuid>,
+    timestamp: Option<DateTime<Utc>>,
+    data: Result<Vec<u8>, MessageError>,
+}
+
+impl<'a> MessageBuilder<'a> {
+    pub(super) fn new(source: &'a str) -> Self {
+        Self {
+            source,
+            version: "1.0",
+            schema: None,
+            key: None,
+            reply_to: None,
+            trace_context: None,
+            id: None,
+            timestamp: None,
+            data: Ok(Vec::new()),
+        }
+    }
+
+    /// The data: anything that serialises to JSON. Without data a message carries `null`.
+    pub fn data<T: Serialize + ?Sized>(mut self, data: &T) -> Self {
+        let mut buffer = self.take_buffer();
+        self.data = match serde_json::to_writer(&mut buffer, data) {
+            Ok(()) => Ok(buffer),
+            Err(error) => Err(MessageError::Data(error)),
+        };
+        self
+    }
+
+    /// Data that is JSON text already; it is checked, not parsed.
+    pub fn data_json(mut self, json: &[u8]) -> Self {
+        let mut buffer = self.take_buffer();
+        self.data = match serde_json::from_slice::<&RawValue>(json) {
+            Ok(value) => {
+                buffer.extend_from_slice(value.get().as_bytes());
+                Ok(buffer)
+            }
+            Err(error) => Err(MessageError::NotJson(error)),
+        };
+        self
+    }
+
+    /// Data that a parser has already seen to be JSON.
+    pub fn data_raw(mut self, json: &RawValue) -> Self {
+        let mut buffer = self.take_buffer();
+        buffer.extend_from_slice(json.get().as_bytes());
+        self.data = Ok(buffer);
+        self
+    }
+
+    /// The version of the data's form, `"1.0"` by default.
+    pub fn version(mut self, version: &'a str) -> Self {
+        self.version = version;
+        self
+    }
+
+    /// The schema that the data keeps to.
+    pub fn schema(mut self, schema: &'a str) -> Self {
+        self.schema = Some(schema);
+        self
+    }
+
+    /// The ordering key: messages of one topic and key are handled one after another.
+    pub fn key(mut self, key: &'a str) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// Where an answer is to be published.
+    pub fn reply_to(mut self, topic: Topic) -> Self {
+        self.reply_to = Some(topic);
+        self
+    }
+
+    /// Where in a distributed trace the message is made.
+    pub fn trace_context(mut self, context: TraceContext) -> Self {
+        self.trace_context = Some(context);
+        self
+    }
+
+    /// An id of one's own instead of a fresh UUIDv7.
+    pub fn id(mut self, id: Uuid) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// A time of one's own instead of now.
+    pub fn timestamp(mut self, timestamp: DateTime<Utc>) -> Self {
+        self.timestamp = Some(timestamp);
+        self
+    }
+
+    /// Makes the message.
+    ///
+    /// # Errors
+    /// [`MessageError`] when the data could not be written as JSON, is not JSON, or is too large.
+    pub fn build(self) -> Result<BaseMessage, MessageError> {
+        let data = self.data?;
+        let timestamp_nanos = nanos(self.timestamp.unwrap_or_else(Utc::now));
+        let id = self.id.unwrap_or_else(|| fresh_id(timestamp_nanos));
+        let trace = self.trace_context.as_ref();
+        let fixed = Fixed {
+            id: id.into_bytes(),
+            timestamp_nanos,
+            trace_id: trace.map_or([0; 16], |trace| trace.trace_id),
+            span_id: trace.map_or([0; 8], |trace| trace.span_id),
+            trace_flags: trace.map_or(0, |trace| trace.flags),
+        };
+        let text = |text: Option<&'a str>| text.map(str::as_bytes);
+        let parts = [
+            Some(if data.is_empty() { b"null" } else { data.as_slice() }),
+            Some(self.source.as_bytes()),
+            Some(self.version.as_bytes()),
+            text(self.schema),
+            text(self.key),
+            self.reply_to.as_ref().map(|topic| topic.as_str().as_bytes()),
+            trace.and_then(|trace| trace.tracestate.as_deref()).map(str::as_bytes),
+        ];
+        let content = MessageRef::build(&fixed, parts);
+        let len = parts.iter().flatten().map(|part| part.len()).sum();
+        if data.capacity() <= SCRATCH_KEPT {
+            SCRATCH.set(data);
+        }
+        content.map(BaseMessage::from_content).ok_or(MessageError::TooLarge { len })
+    }
+
+    fn take_buffer(&mut self) -> Vec<u8> {
+        let mut buffer = SCRATCH.take();
+        buffer.clear();
+        buffer
+    }
+}
+
+/// Nanoseconds since 1970; a time outside of the years 1677 to 2262 becomes the nearest inside.
+fn nanos(timestamp: DateTime<Utc>) -> i64 {
+    timestamp.timestamp_nanos_opt().unwrap_or(if timestamp < DateTime::UNIX_EPOCH {
+        i64::MIN
+    } else {
+        i64::MAX
+    })
+}
+
+/// A UUIDv7 of the message's own time, so that the clock is read once.
+fn fresh_id(timestamp_nanos: i64) -> Uuid {
+    let nanos = u64::try_from(timestamp_nanos).unwrap_or_default();
+    let subsecond = u32::try_from(nanos % 1_000_000_000).unwrap_or_default();
+    Uuid::new_v7(Timestamp::from_unix(NoContext, nanos / 1_000_000_000, subsecond))
+}

@@ -1,0 +1,185 @@
+//! The message that plugins exchange.
+
+mod builder;
+pub(crate) mod raw;
+mod wire;
+
+use std::fmt;
+use std::sync::OnceLock;
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+pub use builder::{MessageBuilder, MessageError};
+use raw::{MessageRef, Part};
+
+use crate::{Topic, TraceContext};
+
+/// A message: who sent what, when, and how it is to be handled.
+///
+/// The content is one shared, immutable allocation that keeps the data as raw JSON; cloning a message
+/// counts a reference up. Data is parsed when it is asked for: [`json`](Self::json) reads it straight into
+/// a type, which costs a fraction of [`data`](Self::data)'s generic tree.
+///
+/// `attempt` and `hops` belong to the delivery, not to the content: the same message may be on its first
+/// attempt in one slot and on its third in another.
+pub struct BaseMessage {
+    content: MessageRef,
+    attempt: u16,
+    hops: u16,
+    parsed: OnceLock<Box<Value>>,
+}
+
+impl BaseMessage {
+    /// Starts a message from `source`, the name of whoever sends it.
+    pub fn builder(source: &str) -> MessageBuilder<'_> {
+        MessageBuilder::new(source)
+    }
+
+    /// The message's own identity, a UUIDv7; durable topics drop a second message of the same id.
+    pub fn id(&self) -> Uuid {
+        Uuid::from_bytes(self.content.id())
+    }
+
+    /// When the message was made.
+    pub fn timestamp(&self) -> DateTime<Utc> {
+        DateTime::from_timestamp_nanos(self.content.timestamp_nanos())
+    }
+
+    /// Who sent it: the plugin's name, or whatever a tool calls itself.
+    pub fn source(&self) -> &str {
+        self.content.text(Part::Source).unwrap_or_default()
+    }
+
+    /// The version of the data's form; `"1.0"` unless the sender says otherwise.
+    pub fn version(&self) -> &str {
+        self.content.text(Part::Version).unwrap_or_default()
+    }
+
+    /// The schema that the data keeps to, if it names one.
+    pub fn schema(&self) -> Option<&str> {
+        self.content.text(Part::Schema)
+    }
+
+    /// The ordering key: messages of one topic and key are handled one after another.
+    pub fn key(&self) -> Option<&str> {
+        self.content.text(Part::Key)
+    }
+
+    /// Where an answer is to be published, if one is wanted.
+    pub fn reply_to(&self) -> Option<Topic> {
+        // Checked when it was built, so it is a topic.
+        self.content.text(Part::ReplyTo).and_then(|text| Topic::new(text).ok())
+    }
+
+    /// Where in a distributed trace the message was made, if its sender says so.
+    pub fn trace_context(&self) -> Option<TraceContext> {
+        let (trace_id, span_id, flags) = self.content.trace();
+        let tracestate = || self.content.text(Part::TraceState).map(str::to_owned);
+        (trace_id != [0; 16])
+            .then(|| TraceContext { trace_id, span_id, flags, tracestate: tracestate() })
+    }
+
+    /// Which delivery to this slot it is, from 1; 0 for a message that was never delivered.
+    pub fn attempt(&self) -> u16 {
+        self.attempt
+    }
+
+    /// How often the message was forwarded.
+    pub fn hops(&self) -> u16 {
+        self.hops
+    }
+
+    /// The data as it stands in the message: JSON text.
+    pub fn data_bytes(&self) -> &[u8] {
+        self.content.part(Part::Data).unwrap_or(b"null")
+    }
+
+    /// The data as a tree, parsed once for this handle. Prefer [`json`](Self::json) where the form is known.
+    ///
+    /// # Errors
+    /// [`MessageError::Data`] when the JSON is nested deeper than the parser goes (128 levels).
+    pub fn data(&self) -> Result<&Value, MessageError> {
+        if let Some(value) = self.parsed.get() {
+            return Ok(value);
+        }
+        let value = self.json()?;
+        Ok(self.parsed.get_or_init(|| Box::new(value)))
+    }
+
+    /// The data as a `T`, which may borrow from the message.
+    ///
+    /// # Errors
+    /// [`MessageError::Data`] when the data has another form.
+    pub fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<T, MessageError> {
+        serde_json::from_slice(self.data_bytes()).map_err(MessageError::Data)
+    }
+
+    /// The memory that the content takes, in bytes.
+    pub fn size(&self) -> usize {
+        self.content.block_len()
+    }
+
+    /// The same content on another attempt; for transports.
+    #[must_use]
+    pub fn with_attempt(mut self, attempt: u16) -> Self {
+        self.attempt = attempt;
+        self
+    }
+
+    /// The same content after so many hops; for transports.
+    #[must_use]
+    pub fn with_hops(mut self, hops: u16) -> Self {
+        self.hops = hops;
+        self
+    }
+
+    pub(crate) fn content(&self) -> &MessageRef {
+        &self.content
+    }
+
+    pub(crate) fn from_content(content: MessageRef) -> Self {
+        Self { content, attempt: 0, hops: 0, parsed: OnceLock::new() }
+    }
+}
+
+impl Clone for BaseMessage {
+    fn clone(&self) -> Self {
+        Self {
+            content: self.content.clone(),
+            attempt: self.attempt,
+            hops: self.hops,
+            parsed: OnceLock::new(),
+        }
+    }
+}
+
+impl fmt::Debug for BaseMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BaseMessage")
+            .field("id", &self.id())
+            .field("source", &self.source())
+            .field("attempt", &self.attempt)
+            .field("hops", &self.hops)
+            .field("key", &self.key())
+            .field("data", &String::from_utf8_lossy(self.data_bytes()))
+            .finish()
+    }
+}
+
+/// Equal when all that a receiver can read is equal, the delivery's attempt and hops aside.
+impl PartialEq for BaseMessage {
+    fn eq(&self, other: &Self) -> bool {
+        self.id() == other.id()
+            && self.timestamp() == other.timestamp()
+            && self.source() == other.source()
+            && self.version() == other.version()
+            && self.schema() == other.schema()
+            && self.key() == other.key()
+            && self.reply_to() == other.reply_to()
+            && self.trace_context() == other.trace_context()
+            && self.data_bytes() == other.data_bytes()
+    }
+}

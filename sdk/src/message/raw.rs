@@ -1,0 +1,267 @@
+//! One allocation for a whole message, shared by reference count, laid out alike on both sides of the
+//! library boundary.
+//!
+//! The block starts with [`RawMessage`], a `repr(C)` header; behind it stand the payload and all texts, one
+//! after another, which the header locates by offset. The block names the function that frees it, so that
+//! the side that allocated it frees it, whichever side lets go last. A handle is one pointer: queueing a
+//! message, fanning it out or passing it to a plugin library copies nothing.
+//!
+//! Invariants, on which every `unsafe` here leans:
+//! 1. A [`MessageRef`] points to a block that is alive, and owns one of the counts in `refs`.
+//! 2. Nothing but `refs` is written once the block is built.
+//! 3. Each [`Section`] lies within `total` bytes of the block's start; those read as text hold UTF-8.
+//!    Blocks come from [`MessageRef::build`] alone, on either side, so this holds by construction.
+
+#![allow(unsafe_code, reason = "a reference-counted block with its own layout and free function")]
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
+
+/// A part of the block behind the header: its offset from the block's start and its length.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+struct Section {
+    offset: u32,
+    len: u32,
+}
+
+/// The head of a message's block. Later versions add fields at the end; `size` tells how far it reaches.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct RawMessage {
+    size: u32,
+    total: u32,
+    refs: AtomicUsize,
+    free: unsafe extern "C" fn(NonNull<RawMessage>),
+    id: [u8; 16],
+    timestamp_nanos: i64,
+    trace_id: [u8; 16],
+    span_id: [u8; 8],
+    trace_flags: u8,
+    reserved: [u8; 7],
+    sections: [Section; SECTIONS],
+}
+
+const SECTIONS: usize = 7;
+
+/// The variable parts of a message, in the order in which they stand in the block.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Part {
+    Data = 0,
+    Source = 1,
+    Version = 2,
+    Schema = 3,
+    Key = 4,
+    ReplyTo = 5,
+    TraceState = 6,
+}
+
+/// What a block is built from.
+#[derive(Debug, Default)]
+pub(crate) struct Fixed {
+    pub(crate) id: [u8; 16],
+    pub(crate) timestamp_nanos: i64,
+    pub(crate) trace_id: [u8; 16],
+    pub(crate) span_id: [u8; 8],
+    pub(crate) trace_flags: u8,
+}
+
+/// The most bytes that payload and texts may have together.
+pub(crate) const MAX_BODY: usize = u32::MAX as usize / 2;
+
+/// A counted handle to a message's block.
+#[derive(Debug)]
+pub(crate) struct MessageRef(NonNull<RawMessage>);
+
+// SAFETY: the block is immutable but for the atomic count (invariant 2), and any thread may free it.
+unsafe impl Send for MessageRef {}
+// SAFETY: as above; shared access only reads.
+unsafe impl Sync for MessageRef {}
+
+impl MessageRef {
+    /// Builds a block from its parts; `parts` are indexed by [`Part`], an absent one is `None`.
+    /// Gives `None` when the parts have more than [`MAX_BODY`] bytes together.
+    pub(crate) fn build(fixed: &Fixed, parts: [Option<&[u8]>; SECTIONS]) -> Option<Self> {
+        const HEAD: usize = size_of::<RawMessage>();
+        let body: usize = parts.iter().flatten().map(|part| part.len()).sum();
+        if body > MAX_BODY {
+            return None;
+        }
+        let total = HEAD + body;
+        let layout = layout(total)?;
+        let mut sections = [Section::default(); SECTIONS];
+        // SAFETY: the layout is at least a header, so not of size zero.
+        let block = unsafe { alloc(layout) };
+        let Some(start) = NonNull::new(block) else { handle_alloc_error(layout) };
+        let mut offset = HEAD;
+        for (section, part) in sections.iter_mut().zip(parts) {
+            let Some(part) = part else { continue };
+            // SAFETY: `offset + part.len()` is at most `total`, the size of the fresh block, which does not
+            // overlap with a borrowed slice.
+            unsafe {
+                start.as_ptr().add(offset).copy_from_nonoverlapping(part.as_ptr(), part.len());
+            }
+            // Both fit: `total` is below u32::MAX, checked above.
+            *section = Section { offset: offset as u32, len: part.len() as u32 };
+            offset += part.len();
+        }
+        let head = RawMessage {
+            size: HEAD as u32,
+            total: total as u32,
+            refs: AtomicUsize::new(1),
+            free: free_block,
+            id: fixed.id,
+            timestamp_nanos: fixed.timestamp_nanos,
+            trace_id: fixed.trace_id,
+            span_id: fixed.span_id,
+            trace_flags: fixed.trace_flags,
+            reserved: [0; 7],
+            sections,
+        };
+        let raw = start.cast::<RawMessage>();
+        // SAFETY: the block is large enough and aligned for the header by its layout, and not yet shared.
+        unsafe { raw.write(head) };
+        Some(Self(raw))
+    }
+
+    fn head(&self) -> &RawMessage {
+        // SAFETY: invariant 1 keeps the block alive for as long as this handle.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// The bytes of a part, or `None` where the message has none.
+    pub(crate) fn part(&self, part: Part) -> Option<&[u8]> {
+        let Section { offset, len } = self.head().sections[part as usize];
+        if offset == 0 {
+            return None;
+        }
+        // SAFETY: invariants 1 and 3; the pointer keeps the provenance of the whole block.
+        Some(unsafe {
+            let start = self.0.as_ptr().cast::<u8>().add(offset as usize);
+            std::slice::from_raw_parts(start, len as usize)
+        })
+    }
+
+    /// A part that is text.
+    pub(crate) fn text(&self, part: Part) -> Option<&str> {
+        // SAFETY: invariant 3; the builder takes `&str` for these parts.
+        self.part(part).map(|bytes| unsafe { std::str::from_utf8_unchecked(bytes) })
+    }
+
+    pub(crate) fn id(&self) -> [u8; 16] {
+        self.head().id
+    }
+
+    pub(crate) fn timestamp_nanos(&self) -> i64 {
+        self.head().timestamp_nanos
+    }
+
+    pub(crate) fn trace(&self) -> ([u8; 16], [u8; 8], u8) {
+        let head = self.head();
+        (head.trace_id, head.span_id, head.trace_flags)
+    }
+
+    /// The bytes that the block takes, header included.
+    pub(crate) fn block_len(&self) -> usize {
+        self.head().total as usize
+    }
+
+    /// Gives up the handle without letting go of its count, to hand it across the library boundary.
+    pub(crate) fn into_raw(self) -> NonNull<RawMessage> {
+        let raw = self.0;
+        std::mem::forget(self);
+        raw
+    }
+
+    /// Takes over a count that [`MessageRef::into_raw`] gave up.
+    ///
+    /// # Safety
+    /// `raw` comes from `into_raw`, on either side of the boundary, and is taken over once.
+    pub(crate) unsafe fn from_raw(raw: NonNull<RawMessage>) -> Self {
+        Self(raw)
+    }
+
+    /// The block's address, to lend it across the library boundary.
+    pub(crate) fn as_raw(&self) -> NonNull<RawMessage> {
+        self.0
+    }
+}
+
+impl Clone for MessageRef {
+    fn clone(&self) -> Self {
+        let before = self.head().refs.fetch_add(1, Ordering::Relaxed);
+        if before > usize::MAX / 2 {
+            // A count that wraps would free a block in use; no real program comes near.
+            std::process::abort();
+        }
+        Self(self.0)
+    }
+}
+
+impl Drop for MessageRef {
+    fn drop(&mut self) {
+        let head = self.head();
+        if head.refs.fetch_sub(1, Ordering::Release) == 1 {
+            fence(Ordering::Acquire);
+            let free = head.free;
+            // SAFETY: this was the last count, so nobody else reads the block; `free` belongs to it.
+            unsafe { free(self.0) };
+        }
+    }
+}
+
+fn layout(total: usize) -> Option<Layout> {
+    Layout::from_size_align(total, align_of::<RawMessage>()).ok()
+}
+
+/// Frees a block that this side's allocator made.
+unsafe extern "C" fn free_block(raw: NonNull<RawMessage>) {
+    // SAFETY: the caller holds the last count, so the header can be read.
+    let total = unsafe { raw.as_ref() }.total as usize;
+    if let Some(layout) = layout(total) {
+        // SAFETY: allocated in `build` with this very layout.
+        unsafe { dealloc(raw.as_ptr().cast(), layout) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> MessageRef {
+        let fixed = Fixed { id: [7; 16], timestamp_nanos: 42, ..Fixed::default() };
+        let parts = [Some(&b"{}"[..]), Some(b"me"), Some(b"1.0"), None, Some(b""), None, None];
+        MessageRef::build(&fixed, parts).unwrap()
+    }
+
+    #[test]
+    fn parts_read_back_and_absent_is_not_empty() {
+        let message = sample();
+        assert_eq!(message.part(Part::Data), Some(&b"{}"[..]));
+        assert_eq!(message.text(Part::Source), Some("me"));
+        assert_eq!(message.text(Part::Schema), None);
+        assert_eq!(message.text(Part::Key), Some(""));
+        assert_eq!((message.id(), message.timestamp_nanos()), ([7; 16], 42));
+    }
+
+    #[test]
+    fn the_last_of_many_threads_frees_the_block() {
+        let message = sample();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                let message = message.clone();
+                scope.spawn(move || assert_eq!(message.clone().text(Part::Source), Some("me")));
+            }
+        });
+        assert_eq!(message.head().refs.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_handle_survives_the_trip_through_a_raw_pointer() {
+        let raw = sample().into_raw();
+        // SAFETY: taken over once, from `into_raw`.
+        let message = unsafe { MessageRef::from_raw(raw) };
+        assert_eq!(message.text(Part::Version), Some("1.0"));
+    }
+}
