@@ -1,1 +1,21 @@
-//! Being laid out.
+//! # Echo bus
+//!
+//! Carries messages between plugins. [`transport`] is the contract that every transport keeps, in sentences;
+//! [`LocalTransport`] keeps it within one process. [`routing`] finds the slots that a topic goes to,
+//! [`RetryPolicy`] says when a failed message is tried again.
+//!
+//! A *slot* is the place that a plugin holds on the bus: its patterns and its queue. Workers take messages
+//! from it with a [`Receiver`] and settle each one.
+
+pub mod routing;
+pub mod transport;
+
+mod local;
+mod retry;
+
+pub use local::{LocalOptions, LocalTransport};
+pub use retry::RetryPolicy;
+pub use transport::{
+    BusError, Delivery, Features, Receiver, Settlement, Slot, SlotOptions, SlotStats,
+    SubscribeOptions, Transport,
+};

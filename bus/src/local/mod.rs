@@ -1,0 +1,352 @@
+//! The transport within one process.
+
+mod delays;
+mod idle;
+mod inbox;
+mod lanes;
+mod queue;
+mod receiver;
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use echo_sdk::{
+    BaseMessage, BoxFuture, Pattern, PublishError, Received, RequestError, Subscription, Topic,
+};
+use tokio::task::JoinHandle;
+
+use self::delays::Delays;
+use self::inbox::Inboxes;
+use self::queue::{LocalSlot, Queue, Room};
+use self::receiver::LocalStream;
+use crate::routing::{Router, Target};
+use crate::transport::{BusError, Features, Slot, SlotOptions, SubscribeOptions, Transport};
+
+/// Settings of the local transport.
+#[derive(Debug, Clone, Copy)]
+pub struct LocalOptions {
+    /// The largest message that is taken, in bytes.
+    pub max_payload: usize,
+}
+
+impl Default for LocalOptions {
+    /// 8 MiB a message.
+    fn default() -> Self {
+        Self {
+            max_payload: 8 * 1024 * 1024,
+        }
+    }
+}
+
+/// Carries messages within one process. Cheap to clone; the last clone closes the bus.
+#[derive(Clone)]
+pub struct LocalTransport(Arc<Inner>);
+
+struct Inner {
+    options: LocalOptions,
+    router: Arc<Router<Queue>>,
+    slots: Arc<Slots>,
+    next_subscription: AtomicU64,
+    inboxes: Inboxes,
+    delays: Arc<Delays>,
+    delays_task: JoinHandle<()>,
+    closed: AtomicBool,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.delays_task.abort();
+    }
+}
+
+/// The open slots by name, subscriptions included.
+type Slots = DashMap<String, Weak<Queue>>;
+
+/// Takes a slot out of the routes and the list of open slots, once.
+#[derive(Debug)]
+struct Detach {
+    router: Arc<Router<Queue>>,
+    slots: Arc<Slots>,
+    patterns: Vec<Pattern>,
+    done: AtomicBool,
+}
+
+impl Detach {
+    fn detach(&self, queue: &Arc<Queue>) {
+        if !self.done.swap(true, Ordering::AcqRel) {
+            self.router.remove(&self.patterns, queue);
+            let this = Arc::downgrade(queue);
+            self.slots
+                .remove_if(queue.name(), |_, open| open.ptr_eq(&this));
+        }
+    }
+}
+
+/// Every so many messages of a thread, one has its time in the queue measured.
+const MEASURE_EVERY: u32 = 8;
+
+thread_local! {
+    static PUBLISHED: Cell<u32> = const { Cell::new(0) };
+}
+
+fn is_measured() -> bool {
+    let count = PUBLISHED.get();
+    PUBLISHED.set(count.wrapping_add(1));
+    count % MEASURE_EVERY == 0
+}
+
+impl LocalTransport {
+    /// Starts a bus on the tokio runtime that the caller runs in.
+    ///
+    /// # Errors
+    /// [`BusError::NoRuntime`] outside of a tokio runtime.
+    pub fn new(options: LocalOptions) -> Result<Self, BusError> {
+        let runtime = tokio::runtime::Handle::try_current().map_err(|_| BusError::NoRuntime)?;
+        let delays = Arc::<Delays>::default();
+        let delays_task = runtime.spawn(Arc::clone(&delays).run());
+        Ok(Self(Arc::new(Inner {
+            options,
+            router: Arc::default(),
+            slots: Arc::default(),
+            next_subscription: AtomicU64::new(1),
+            inboxes: Inboxes::default(),
+            delays,
+            delays_task,
+            closed: AtomicBool::new(false),
+        })))
+    }
+
+    fn check(&self, message: &BaseMessage) -> Result<(), PublishError> {
+        let (len, max) = (message.size(), self.0.options.max_payload);
+        if len > max {
+            return Err(PublishError::TooLarge { len, max });
+        }
+        if self.0.closed.load(Ordering::Acquire) {
+            return Err(PublishError::Closed);
+        }
+        Ok(())
+    }
+
+    /// Delivers to every matching queue without waiting, or to none: then gives back the name of a full
+    /// one and the message.
+    fn offer(&self, topic: &Topic, message: BaseMessage) -> Result<(), (String, BaseMessage)> {
+        let Some(message) = self.0.inboxes.deliver(topic, message) else {
+            return Ok(());
+        };
+        self.0.router.with_route(topic, |queues| match queues {
+            [] => Ok(()),
+            [queue] => match queue.reserve() {
+                Room::Reserved => {
+                    queue.push(topic, message, is_measured());
+                    Ok(())
+                }
+                Room::Full => Err((queue.name().to_owned(), message)),
+                Room::Drop | Room::Closed => Ok(()),
+            },
+            queues => {
+                let mut reserved = Vec::with_capacity(queues.len());
+                for queue in queues {
+                    match queue.reserve() {
+                        Room::Reserved => reserved.push(queue),
+                        Room::Drop | Room::Closed => {}
+                        Room::Full => {
+                            reserved.iter().for_each(|queue| queue.unreserve());
+                            return Err((queue.name().to_owned(), message));
+                        }
+                    }
+                }
+                push_all(&reserved, topic, message);
+                Ok(())
+            }
+        })
+    }
+
+    async fn deliver_waiting(&self, batch: Vec<Received>) -> Result<(), PublishError> {
+        // By queue, in the order of their ids: in one order for everybody, so that two publishers cannot
+        // each hold what the other waits for.
+        let mut wanted: BTreeMap<u64, (Arc<Queue>, Vec<usize>)> = BTreeMap::new();
+        for (place, received) in batch.iter().enumerate() {
+            self.check(&received.message)?;
+            for queue in self.0.router.find(&received.topic).iter() {
+                let (_, places) = wanted
+                    .entry(queue.id())
+                    .or_insert_with(|| (Arc::clone(queue), Vec::new()));
+                places.push(place);
+            }
+        }
+        let mut reserved = Vec::with_capacity(wanted.len());
+        for (queue, places) in wanted.into_values() {
+            reserved.push((queue.reserve_many(places.len()).await, places));
+        }
+        // From here on nothing waits: all of it is delivered.
+        for (reserved, places) in reserved {
+            let (queue, messages) = reserved.redeem();
+            for received in places
+                .iter()
+                .take(messages)
+                .filter_map(|place| batch.get(*place))
+            {
+                queue.push(&received.topic, received.message.clone(), is_measured());
+            }
+        }
+        for Received { topic, message } in batch {
+            self.0.inboxes.deliver(&topic, message);
+        }
+        Ok(())
+    }
+
+    fn open(&self, options: SlotOptions) -> Result<LocalSlot, BusError> {
+        if self.0.closed.load(Ordering::Acquire) {
+            return Err(BusError::Closed);
+        }
+        let delays = Arc::clone(&self.0.delays);
+        let queue = Queue::new(&options.name, options.capacity, options.overflow, delays);
+        match self.0.slots.entry(options.name) {
+            dashmap::Entry::Occupied(taken) if taken.get().strong_count() > 0 => {
+                return Err(BusError::SlotTaken(taken.key().clone()));
+            }
+            entry => drop(entry.insert(Arc::downgrade(&queue))),
+        }
+        self.0.router.add(&options.patterns, &queue);
+        let (router, slots) = (Arc::clone(&self.0.router), Arc::clone(&self.0.slots));
+        let done = AtomicBool::new(false);
+        let detach = Detach {
+            router,
+            slots,
+            patterns: options.patterns,
+            done,
+        };
+        Ok(LocalSlot { queue, detach })
+    }
+}
+
+fn push_all(queues: &[&Arc<Queue>], topic: &Topic, message: BaseMessage) {
+    let measured = is_measured();
+    let Some((last, others)) = queues.split_last() else {
+        return;
+    };
+    for queue in others {
+        queue.push(topic, message.clone(), measured);
+    }
+    last.push(topic, message, measured);
+}
+
+impl Transport for LocalTransport {
+    fn features(&self) -> Features {
+        Features {
+            atomic_batches: true,
+            durable: false,
+        }
+    }
+
+    fn try_publish(&self, topic: &Topic, message: BaseMessage) -> Result<(), PublishError> {
+        self.check(&message)?;
+        self.offer(topic, message)
+            .map_err(|(slot, _)| PublishError::Full { slot })
+    }
+
+    fn publish<'a>(
+        &'a self,
+        topic: &'a Topic,
+        message: BaseMessage,
+    ) -> BoxFuture<'a, Result<(), PublishError>> {
+        Box::pin(async move {
+            self.check(&message)?;
+            match self.offer(topic, message) {
+                Ok(()) => Ok(()),
+                Err((_, message)) => {
+                    let topic = topic.clone();
+                    self.deliver_waiting(vec![Received { topic, message }])
+                        .await
+                }
+            }
+        })
+    }
+
+    fn publish_all(&self, batch: Vec<Received>) -> BoxFuture<'_, Result<(), PublishError>> {
+        Box::pin(self.deliver_waiting(batch))
+    }
+
+    fn publish_unbounded(&self, topic: &Topic, message: BaseMessage) -> Result<(), PublishError> {
+        self.check(&message)?;
+        for queue in self.0.router.find(topic).iter() {
+            queue.push_unbounded(topic, message.clone());
+        }
+        Ok(())
+    }
+
+    fn request<'a>(
+        &'a self,
+        topic: &'a Topic,
+        message: BaseMessage,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<BaseMessage, RequestError>> {
+        Box::pin(async move {
+            let deadline = tokio::time::Instant::now() + timeout;
+            let timed_out = |_| RequestError::TimedOut {
+                topic: topic.clone(),
+                timeout,
+            };
+            if self.0.router.with_route(topic, <[_]>::is_empty) {
+                return Err(RequestError::NoResponders {
+                    topic: topic.clone(),
+                });
+            }
+            let inbox = self.0.inboxes.open()?;
+            let message = message
+                .with_reply_to(inbox.topic())
+                .map_err(PublishError::from)?;
+            tokio::time::timeout_at(deadline, self.publish(topic, message))
+                .await
+                .map_err(timed_out)??;
+            let answer = tokio::time::timeout_at(deadline, inbox.answer()).await;
+            answer
+                .map_err(timed_out)?
+                .ok_or(RequestError::Publish(PublishError::Closed))
+        })
+    }
+
+    fn subscribe<'a>(
+        &'a self,
+        pattern: &'a Pattern,
+        options: SubscribeOptions,
+    ) -> BoxFuture<'a, Result<Subscription, BusError>> {
+        Box::pin(async move {
+            let number = self.0.next_subscription.fetch_add(1, Ordering::Relaxed);
+            let slot = self.open(SlotOptions {
+                name: format!("$subscription.{number}"),
+                patterns: vec![pattern.clone()],
+                capacity: options.capacity,
+                overflow: options.overflow,
+            })?;
+            Ok(Subscription::new(LocalStream::new(slot)))
+        })
+    }
+
+    fn open_slot(&self, options: SlotOptions) -> BoxFuture<'_, Result<Arc<dyn Slot>, BusError>> {
+        Box::pin(async move { Ok(Arc::new(self.open(options)?) as Arc<dyn Slot>) })
+    }
+
+    fn close(&self) {
+        self.0.closed.store(true, Ordering::Release);
+        self.0.inboxes.close();
+        self.0
+            .slots
+            .iter()
+            .filter_map(|slot| slot.value().upgrade())
+            .for_each(|q| q.close());
+    }
+}
+
+impl fmt::Debug for LocalTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalTransport")
+            .field("slots", &self.0.slots.len())
+            .finish_non_exhaustive()
+    }
+}

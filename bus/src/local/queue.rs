@@ -1,0 +1,502 @@
+//! The queue of one slot.
+//!
+//! Publishers reserve room by a semaphore, push to an unbounded lock-free queue and wake a receiver if one
+//! idles. Receivers take batches into a queue of their own, from which idle receivers steal, so one slow
+//! message does not hold up those that were taken with it. Room is given back when a message is settled,
+//! in batches too.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use arc_swap::ArcSwap;
+use crossbeam::deque::{Injector, Steal, Stealer, Worker};
+use echo_sdk::{BaseMessage, BoxFuture, Overflow, Received, Topic};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
+
+use super::delays::Delays;
+use super::idle::Idle;
+use super::lanes::{LaneId, Lanes};
+use super::receiver::LocalReceiver;
+use crate::routing::Target;
+use crate::transport::{Receiver, Slot, SlotStats};
+
+/// A message in a queue; one cache line.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) topic: Topic,
+    pub(super) message: BaseMessage,
+    /// When it was queued, in nanoseconds of the queue's own clock; 0 where that was not measured.
+    pub(super) queued_at: u64,
+}
+
+impl Entry {
+    pub(super) fn key(&self) -> Option<&str> {
+        self.message.key()
+    }
+
+    fn into_received(self) -> Received {
+        Received {
+            topic: self.topic,
+            message: self.message,
+        }
+    }
+}
+
+/// What stands in the ready queue.
+#[derive(Debug)]
+pub(super) enum Ticket {
+    Message(Entry),
+    /// A lane has messages; whoever holds this owns the lane.
+    Lane(LaneId),
+}
+
+/// How a reservation of room went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    Reserved,
+    /// The message is to be dropped, and was counted.
+    Drop,
+    Full,
+    /// The slot is closed: it is as if it did not match.
+    Closed,
+}
+
+#[derive(Debug)]
+pub(super) struct Queue {
+    id: u64,
+    name: Arc<str>,
+    capacity: usize,
+    overflow: Overflow,
+    epoch: Instant,
+    room: Semaphore,
+    /// Messages taken in past the bound; they hold no permit, so as many releases give none back.
+    unbounded: AtomicUsize,
+    ready: Injector<Ticket>,
+    pub(super) lanes: Lanes,
+    pub(super) idle: Idle,
+    stealers: ArcSwap<Vec<(u64, Stealer<Ticket>)>>,
+    stealers_change: Mutex<()>,
+    pub(super) delays: Arc<Delays>,
+    delayed: AtomicUsize,
+    paused: AtomicBool,
+    closed: AtomicBool,
+    accepted: AtomicU64,
+    dropped: AtomicU64,
+    held: AtomicUsize,
+    emptied: Notify,
+}
+
+impl Target for Queue {
+    fn id(&self) -> u64 {
+        self.id
+    }
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// The most permits that tokio's semaphore takes; a larger capacity is as good as none.
+const MAX_CAPACITY: usize = Semaphore::MAX_PERMITS;
+
+impl Queue {
+    pub(super) fn new(
+        name: &str,
+        capacity: usize,
+        overflow: Overflow,
+        delays: Arc<Delays>,
+    ) -> Arc<Self> {
+        let capacity = capacity.clamp(1, MAX_CAPACITY);
+        Arc::new(Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            name: name.into(),
+            capacity,
+            overflow,
+            epoch: Instant::now(),
+            room: Semaphore::new(capacity),
+            unbounded: AtomicUsize::new(0),
+            ready: Injector::new(),
+            lanes: Lanes::default(),
+            idle: Idle::default(),
+            stealers: ArcSwap::from_pointee(Vec::new()),
+            stealers_change: Mutex::new(()),
+            delays,
+            delayed: AtomicUsize::new(0),
+            paused: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            accepted: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            held: AtomicUsize::new(0),
+            emptied: Notify::new(),
+        })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Nanoseconds since the queue was made, never 0.
+    pub(super) fn clock(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_nanos())
+            .unwrap_or(u64::MAX)
+            .max(1)
+    }
+
+    pub(super) fn clock_duration(&self, since: u64) -> Option<std::time::Duration> {
+        (since != 0).then(|| std::time::Duration::from_nanos(self.clock().saturating_sub(since)))
+    }
+
+    /// Reserves room for one message without waiting.
+    pub(super) fn reserve(&self) -> Room {
+        use tokio::sync::TryAcquireError::{Closed, NoPermits};
+        match self.room.try_acquire() {
+            Ok(permit) => {
+                permit.forget();
+                Room::Reserved
+            }
+            Err(Closed) => Room::Closed,
+            Err(NoPermits) => match self.overflow {
+                Overflow::Block => Room::Full,
+                Overflow::DropNewest => self.count_drop(),
+                Overflow::DropOldest if self.drop_oldest() => Room::Reserved,
+                Overflow::DropOldest => self.count_drop(),
+            },
+        }
+    }
+
+    /// Waits for room for several messages, in turn with others who wait; gives how many of them are to
+    /// be pushed. More than the whole queue holds wait for the whole queue.
+    pub(super) async fn reserve_many(self: &Arc<Self>, wanted: usize) -> Reserved {
+        let mut reserved = Reserved {
+            queue: Arc::clone(self),
+            messages: 0,
+            permits: 0,
+        };
+        if self.overflow == Overflow::Block {
+            let permits = u32::try_from(wanted.min(self.capacity)).unwrap_or(u32::MAX);
+            if let Ok(permit) = self.room.acquire_many(permits).await {
+                permit.forget();
+                (reserved.messages, reserved.permits) = (wanted, permits as usize);
+            }
+        } else {
+            let places = (0..wanted)
+                .filter(|_| self.reserve() == Room::Reserved)
+                .count();
+            (reserved.messages, reserved.permits) = (places, places);
+        }
+        reserved
+    }
+
+    /// Gives reserved room back.
+    pub(super) fn unreserve(&self) {
+        self.room.add_permits(1);
+    }
+
+    /// Adds a message for which room was reserved.
+    pub(super) fn push(&self, topic: &Topic, message: BaseMessage, measured: bool) {
+        let queued_at = if measured { self.clock() } else { 0 };
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+        self.held.fetch_add(1, Ordering::Relaxed);
+        self.enqueue(Entry {
+            topic: topic.clone(),
+            message,
+            queued_at,
+        });
+    }
+
+    /// Adds a message past the bound.
+    pub(super) fn push_unbounded(&self, topic: &Topic, message: BaseMessage) {
+        if self.reserve_quietly() {
+            return self.push(topic, message, false);
+        }
+        if !self.closed.load(Ordering::Acquire) {
+            self.unbounded.fetch_add(1, Ordering::Relaxed);
+            self.push(topic, message, false);
+        }
+    }
+
+    fn reserve_quietly(&self) -> bool {
+        self.room
+            .try_acquire()
+            .map(tokio::sync::SemaphorePermit::forget)
+            .is_ok()
+    }
+
+    fn enqueue(&self, entry: Entry) {
+        if entry.key().is_some() {
+            let lane = self.lanes.push(entry);
+            lane.into_iter()
+                .for_each(|lane| self.ready.push(Ticket::Lane(lane)));
+        } else {
+            self.ready.push(Ticket::Message(entry));
+        }
+        self.idle.wake_one();
+    }
+
+    /// Puts a lane's ticket back into the ready queue.
+    pub(super) fn call_out(&self, lane: LaneId) {
+        self.ready.push(Ticket::Lane(lane));
+        self.idle.wake_one();
+    }
+
+    /// Puts tickets of a receiver that goes away back.
+    pub(super) fn give_back(&self, tickets: impl Iterator<Item = Ticket>) {
+        tickets.for_each(|ticket| self.ready.push(ticket));
+        self.idle.wake_one();
+    }
+
+    /// Puts a message that waited for its retry, or was in the hand of a dropped receiver, back.
+    pub(super) fn requeue(&self, mut entry: Entry) {
+        entry.queued_at = 0;
+        self.ready.push(Ticket::Message(entry));
+        self.idle.wake_one();
+    }
+
+    /// Counts a message that waits for its retry, or no longer does.
+    pub(super) fn count_delayed(&self, waits: bool) {
+        if waits {
+            self.delayed.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.delayed.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Makes the room of `settled` messages available.
+    pub(super) fn release(&self, settled: usize) {
+        if settled == 0 {
+            return;
+        }
+        let without_permit = self
+            .unbounded
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+                (count > 0).then(|| count - count.min(settled))
+            })
+            .map_or(0, |count| count.min(settled));
+        self.room.add_permits(settled - without_permit);
+        if self.held.fetch_sub(settled, Ordering::AcqRel) == settled {
+            self.emptied.notify_waiters();
+            if self.closed.load(Ordering::Acquire) {
+                self.idle.wake_all();
+            }
+        }
+    }
+
+    fn count_drop(&self) -> Room {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+        Room::Drop
+    }
+
+    /// Drops the oldest message that nobody has in hand; its room passes to the new one.
+    fn drop_oldest(&self) -> bool {
+        loop {
+            let dropped = match self.ready.steal() {
+                Steal::Success(Ticket::Message(entry)) => Some(entry),
+                Steal::Success(Ticket::Lane(lane)) => {
+                    let entry = self.lanes.drop_oldest(lane);
+                    self.ready.push(Ticket::Lane(lane));
+                    entry
+                }
+                Steal::Retry => continue,
+                Steal::Empty => self.steal_from_any(),
+            };
+            if dropped.is_none() {
+                return false;
+            }
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.held.fetch_sub(1, Ordering::Relaxed);
+            return true;
+        }
+    }
+
+    /// The oldest message that some receiver took along and has not come to yet.
+    fn steal_from_any(&self) -> Option<Entry> {
+        for (_, stealer) in self.stealers.load().iter() {
+            match stealer.steal() {
+                Steal::Success(Ticket::Message(entry)) => return Some(entry),
+                Steal::Success(ticket) => self.ready.push(ticket),
+                Steal::Empty | Steal::Retry => {}
+            }
+        }
+        None
+    }
+
+    /// Takes a ticket: from the shared queue, along with some more for `local`, or else from another
+    /// receiver.
+    pub(super) fn take(&self, local: &Worker<Ticket>, me: u64, batch: usize) -> Option<Ticket> {
+        loop {
+            let steal = if batch > 1 {
+                self.ready.steal_batch_with_limit_and_pop(local, batch)
+            } else {
+                self.ready.steal()
+            };
+            match steal {
+                Steal::Success(ticket) => return Some(ticket),
+                Steal::Retry => {}
+                Steal::Empty => break,
+            }
+        }
+        self.steal_from_others(local, me)
+    }
+
+    fn steal_from_others(&self, local: &Worker<Ticket>, me: u64) -> Option<Ticket> {
+        for (owner, stealer) in self.stealers.load().iter() {
+            while *owner != me {
+                match stealer.steal_batch_and_pop(local) {
+                    Steal::Success(ticket) => return Some(ticket),
+                    Steal::Retry => {}
+                    Steal::Empty => break,
+                }
+            }
+        }
+        None
+    }
+
+    pub(super) fn add_stealer(&self, owner: u64, stealer: Stealer<Ticket>) {
+        let _one_change = self.stealers_change.lock();
+        let mut stealers = Vec::clone(&self.stealers.load());
+        stealers.push((owner, stealer));
+        self.stealers.store(Arc::new(stealers));
+    }
+
+    pub(super) fn remove_stealer(&self, owner: u64) {
+        let _one_change = self.stealers_change.lock();
+        let mut stealers = Vec::clone(&self.stealers.load());
+        stealers.retain(|(other, _)| *other != owner);
+        self.stealers.store(Arc::new(stealers));
+    }
+
+    /// Takes nothing more in; receivers end when nothing is left.
+    pub(super) fn close(&self) {
+        self.room.close();
+        self.closed.store(true, Ordering::Release);
+        self.idle.wake_all();
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Acquire)
+    }
+
+    /// Whether receivers have nothing more to wait for.
+    pub(super) fn is_over(&self) -> bool {
+        self.closed.load(Ordering::Acquire) && self.held.load(Ordering::Acquire) == 0
+    }
+
+    pub(super) fn ready_is_empty(&self) -> bool {
+        self.ready.is_empty()
+    }
+
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+/// Room in a queue that was reserved and not used yet; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Reserved {
+    queue: Arc<Queue>,
+    messages: usize,
+    permits: usize,
+}
+
+impl Reserved {
+    /// Uses the room: as many messages may be pushed to the queue as are given.
+    pub(super) fn redeem(mut self) -> (Arc<Queue>, usize) {
+        let without_permit = self.messages - self.permits;
+        self.queue
+            .unbounded
+            .fetch_add(without_permit, Ordering::Relaxed);
+        self.permits = 0;
+        (Arc::clone(&self.queue), self.messages)
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.queue.room.add_permits(self.permits);
+    }
+}
+
+/// A queue that is open as a slot.
+#[derive(Debug)]
+pub(super) struct LocalSlot {
+    pub(super) queue: Arc<Queue>,
+    /// Takes the slot out of the transport's routes.
+    pub(super) detach: super::Detach,
+}
+
+impl Drop for LocalSlot {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Slot for LocalSlot {
+    fn name(&self) -> &str {
+        self.queue.name()
+    }
+
+    fn receiver(&self) -> Box<dyn Receiver> {
+        Box::new(LocalReceiver::new(Arc::clone(&self.queue)))
+    }
+
+    fn stats(&self) -> SlotStats {
+        SlotStats {
+            held: self.queue.held.load(Ordering::Relaxed),
+            capacity: self.queue.capacity,
+            accepted: self.queue.accepted.load(Ordering::Relaxed),
+            dropped: self.queue.dropped(),
+            delayed: self.queue.delayed.load(Ordering::Relaxed),
+        }
+    }
+
+    fn has_ready(&self) -> bool {
+        !self.queue.ready.is_empty()
+            || self
+                .queue
+                .stealers
+                .load()
+                .iter()
+                .any(|(_, stealer)| !stealer.is_empty())
+    }
+
+    fn pause(&self) {
+        self.queue.paused.store(true, Ordering::Release);
+    }
+
+    fn resume(&self) {
+        self.queue.paused.store(false, Ordering::Release);
+        self.queue.idle.wake_all();
+    }
+
+    fn close(&self) {
+        self.detach.detach(&self.queue);
+        self.queue.close();
+    }
+
+    fn take_remaining(&self) -> Vec<Received> {
+        let mut entries = Vec::new();
+        loop {
+            match self.queue.ready.steal() {
+                Steal::Success(Ticket::Message(entry)) => entries.push(entry),
+                Steal::Success(Ticket::Lane(_)) | Steal::Retry => {}
+                Steal::Empty => break,
+            }
+        }
+        entries.extend(self.queue.lanes.drain());
+        entries.extend(self.queue.delays.take(&self.queue));
+        self.queue.release(entries.len());
+        entries.into_iter().map(Entry::into_received).collect()
+    }
+
+    fn idle(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            loop {
+                let emptied = self.queue.emptied.notified();
+                if self.queue.held.load(Ordering::Acquire) == 0 {
+                    return;
+                }
+                emptied.await;
+            }
+        })
+    }
+}

@@ -1,0 +1,242 @@
+//! One worker's hand into a local queue.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use crossbeam::deque::Worker;
+use echo_sdk::{MessageStream, Received};
+
+use super::delays::Wait;
+use super::lanes::LaneId;
+use super::queue::{Entry, Queue, Ticket};
+use crate::transport::{Delivery, Receiver, Settlement};
+
+/// How many messages of a lane, or from its own queue, a receiver takes before others have their turn.
+const TURN: u32 = 32;
+
+/// How many settled messages a receiver gathers before it makes their room available.
+const RELEASE_AT: usize = 32;
+
+pub(super) struct LocalReceiver {
+    id: u64,
+    queue: Arc<Queue>,
+    /// Taken along from the shared queue; others may steal from it.
+    local: Worker<Ticket>,
+    batch: usize,
+    in_hand: Option<Delivery>,
+    /// The lane that this receiver owns, and how many of its messages it has taken in a row.
+    lane: Option<(LaneId, u32)>,
+    parked: bool,
+    settled: usize,
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+impl LocalReceiver {
+    pub(super) fn new(queue: Arc<Queue>) -> Self {
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let local = Worker::new_fifo();
+        queue.add_stealer(id, local.stealer());
+        let (in_hand, lane) = (None, None);
+        Self {
+            id,
+            queue,
+            local,
+            batch: 1,
+            in_hand,
+            lane,
+            parked: false,
+            settled: 0,
+        }
+    }
+
+    /// Takes the next message in hand, if there is one.
+    fn take(&mut self) -> bool {
+        if self.queue.is_paused() {
+            return false;
+        }
+        let Some(entry) = self.next_of_lane().or_else(|| self.next_ticket()) else {
+            return false;
+        };
+        let attempt = entry.message.attempt().saturating_add(1);
+        self.in_hand = Some(Delivery {
+            topic: entry.topic,
+            message: entry.message.with_attempt(attempt),
+            waited: self.queue.clock_duration(entry.queued_at),
+        });
+        true
+    }
+
+    fn next_of_lane(&mut self) -> Option<Entry> {
+        let (lane, taken) = self.lane?;
+        if taken >= TURN {
+            self.lane = None;
+            self.queue.call_out(lane);
+            return None;
+        }
+        let entry = self.queue.lanes.take(lane);
+        self.lane = entry.is_some().then_some((lane, taken + 1));
+        entry
+    }
+
+    fn next_ticket(&mut self) -> Option<Entry> {
+        loop {
+            let ticket = match self.local.pop() {
+                Some(ticket) => ticket,
+                None => {
+                    let ticket = self.queue.take(&self.local, self.id, self.batch)?;
+                    if !self.local.is_empty() || !self.queue.ready_is_empty() {
+                        self.queue.idle.wake_one();
+                    }
+                    ticket
+                }
+            };
+            match ticket {
+                Ticket::Message(entry) => return Some(entry),
+                Ticket::Lane(lane) => {
+                    if let Some(entry) = self.queue.lanes.take(lane) {
+                        self.lane = Some((lane, 1));
+                        return Some(entry);
+                    }
+                }
+            }
+        }
+    }
+
+    fn unpark(&mut self) {
+        if std::mem::take(&mut self.parked) {
+            self.queue.idle.unpark(self.id);
+        }
+    }
+
+    fn retry(&mut self, delivery: Delivery, delay: Duration) {
+        let Delivery { topic, message, .. } = delivery;
+        let entry = Entry {
+            topic,
+            message,
+            queued_at: 0,
+        };
+        let keyed = entry.key().is_some();
+        if delay.is_zero() {
+            match self.lane {
+                Some((lane, _)) if keyed => self.queue.lanes.put_back(lane, entry),
+                _ => self.queue.requeue(entry),
+            }
+            return;
+        }
+        self.queue.count_delayed(true);
+        let wait = if keyed {
+            let message = entry.message.clone();
+            self.queue.lanes.hold_back(entry);
+            Wait::Key(message)
+        } else {
+            Wait::Message(entry)
+        };
+        self.queue.delays.add(&self.queue, delay, wait);
+    }
+}
+
+impl Receiver for LocalReceiver {
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.in_hand.is_some() {
+            return Poll::Ready(true);
+        }
+        if self.parked {
+            // Woken, or polled for another reason: either way no longer idle until it finds nothing.
+            self.unpark();
+        }
+        if self.take() {
+            return Poll::Ready(true);
+        }
+        self.flush();
+        self.queue.idle.park(self.id, cx.waker());
+        self.parked = true;
+        // What came between the first look and parking woke nobody.
+        if self.take() {
+            self.unpark();
+            return Poll::Ready(true);
+        }
+        if self.queue.is_over() {
+            self.unpark();
+            return Poll::Ready(false);
+        }
+        Poll::Pending
+    }
+
+    fn current(&self) -> Option<&Delivery> {
+        self.in_hand.as_ref()
+    }
+
+    fn settle(&mut self, settlement: Settlement) {
+        let Some(delivery) = self.in_hand.take() else {
+            return;
+        };
+        match settlement {
+            Settlement::Again(delay) => self.retry(delivery, delay),
+            Settlement::Done => {
+                self.settled += 1;
+                if self.settled >= RELEASE_AT || self.local.is_empty() {
+                    self.flush();
+                }
+            }
+        }
+    }
+
+    fn set_batch(&mut self, limit: usize) {
+        self.batch = limit.max(1);
+    }
+
+    fn flush(&mut self) {
+        self.queue.release(std::mem::take(&mut self.settled));
+    }
+}
+
+impl Drop for LocalReceiver {
+    fn drop(&mut self) {
+        self.settle(Settlement::Again(Duration::ZERO));
+        self.flush();
+        if let Some((lane, _)) = self.lane.take() {
+            self.queue.call_out(lane);
+        }
+        self.queue.remove_stealer(self.id);
+        self.queue
+            .give_back(std::iter::from_fn(|| self.local.pop()));
+        self.unpark();
+        // If it was woken for work that it now leaves to others, somebody else must come.
+        self.queue.idle.wake_one();
+    }
+}
+
+/// A plain subscription: what is taken is handled.
+pub(super) struct LocalStream {
+    receiver: LocalReceiver,
+    /// Leaves the routes when the subscription is dropped.
+    _slot: super::queue::LocalSlot,
+}
+
+impl LocalStream {
+    pub(super) fn new(slot: super::queue::LocalSlot) -> Self {
+        let mut receiver = LocalReceiver::new(Arc::clone(&slot.queue));
+        receiver.set_batch(TURN as usize);
+        Self {
+            receiver,
+            _slot: slot,
+        }
+    }
+}
+
+impl MessageStream for LocalStream {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Received>> {
+        if !ready!(self.receiver.poll_recv(cx)) {
+            return Poll::Ready(None);
+        }
+        let received = self.receiver.in_hand.as_ref().map(|delivery| Received {
+            topic: delivery.topic.clone(),
+            message: delivery.message.clone(),
+        });
+        self.receiver.settle(Settlement::Done);
+        Poll::Ready(received)
+    }
+}

@@ -1,0 +1,224 @@
+//! The contract of every transport.
+//!
+//! * **Delivery.** A published message reaches each slot whose patterns match its topic at least once, while
+//!   the host lives and its connection holds. The receivers of a slot share its messages. A slot gets a
+//!   message once even if several of its patterns match.
+//! * **Settlement.** A receiver holds one message at a time and settles it: done, or again after a delay.
+//!   A receiver that is dropped with a message in hand gives it back, one attempt older.
+//! * **Order.** As published, for each publisher, topic and slot with one receiver. Messages with an
+//!   ordering key are handed out one at a time for each key, in the order of their publication, however many
+//!   receivers there are; one that waits for its retry holds back its own key and no other.
+//! * **Back-pressure.** A slot's queue is bounded; what waits, what is in hand and what waits for a retry
+//!   count. `publish` waits for room, `try_publish` says [`PublishError::Full`] and delivers to nobody. A
+//!   slot can ask for the oldest or the newest message to be dropped instead, and counts each drop.
+//! * **Cancellation.** A `publish` that is dropped before it returns has been delivered to all matching
+//!   slots or to none.
+//! * **Closing.** After `close`, publishing says [`PublishError::Closed`], and receivers end when they have
+//!   nothing left.
+//! * **Threads.** All of it may be used from any thread, within a tokio runtime.
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use echo_sdk::{
+    BaseMessage, BoxFuture, Overflow, Pattern, PublishError, Received, RequestError, Subscription,
+    Topic, TopicError,
+};
+
+/// What a transport can do beyond the contract; the conformance suite asks for what is declared here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Features {
+    /// Several messages of one commit become visible together or not at all.
+    pub atomic_batches: bool,
+    /// Durable topics outlive the host.
+    pub durable: bool,
+}
+
+/// Why the bus could not do what it was asked, publishing aside.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BusError {
+    /// The transport was made outside of a tokio runtime.
+    #[error("the bus needs a tokio runtime; make it within one")]
+    NoRuntime,
+    /// A slot of this name is open already.
+    #[error("a slot named `{0}` is open already")]
+    SlotTaken(String),
+    /// The bus is closed.
+    #[error("the bus is closed")]
+    Closed,
+    /// A pattern or a slot's name is malformed.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+}
+
+/// The place of a plugin on the bus, as it is asked for.
+#[derive(Debug, Clone)]
+pub struct SlotOptions {
+    /// The slot's name, which is the plugin's; unique on this host.
+    pub name: String,
+    /// What it subscribes to.
+    pub patterns: Vec<Pattern>,
+    /// How many messages it holds at most, those in hand included; at least 1.
+    pub capacity: usize,
+    /// What happens to a message that finds it full.
+    pub overflow: Overflow,
+}
+
+/// A plain subscription, as it is asked for: its messages count as handled when they are taken.
+#[derive(Debug, Clone, Copy)]
+pub struct SubscribeOptions {
+    /// How many messages wait at most.
+    pub capacity: usize,
+    /// What happens to a message that finds it full.
+    pub overflow: Overflow,
+}
+
+impl Default for SubscribeOptions {
+    /// Room for 65,536 messages, then the oldest is dropped and counted: a subscriber that does not keep
+    /// up holds nobody back.
+    fn default() -> Self {
+        Self {
+            capacity: 65_536,
+            overflow: Overflow::DropOldest,
+        }
+    }
+}
+
+/// A message in a receiver's hand.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The topic that it was published to.
+    pub topic: Topic,
+    /// The message, its attempt counted.
+    pub message: BaseMessage,
+    /// How long it waited in the queue, where that was measured: a share of the messages is.
+    pub waited: Option<Duration>,
+}
+
+/// What becomes of the message in hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settlement {
+    /// It is done: handled, forwarded, or dead and published as such.
+    Done,
+    /// It is delivered again, no earlier than after this time, one attempt older.
+    Again(Duration),
+}
+
+/// One worker's hand into a slot.
+pub trait Receiver: Send {
+    /// Takes the next message in hand; ready with `false` when the slot is closed and empty.
+    ///
+    /// With a message in hand already it is ready at once.
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<bool>;
+
+    /// The message in hand.
+    fn current(&self) -> Option<&Delivery>;
+
+    /// Settles the message in hand; does nothing with empty hands.
+    fn settle(&mut self, settlement: Settlement);
+
+    /// How many messages it may take from the shared queue at once: few where handling is slow, so that
+    /// others are not kept waiting, many where it is fast. At least 1.
+    fn set_batch(&mut self, limit: usize);
+
+    /// Makes the room of settled messages available now. Call before waiting for anything else.
+    fn flush(&mut self);
+}
+
+/// What a slot has counted so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SlotStats {
+    /// Messages that it holds now: waiting, in hand, or waiting for a retry.
+    pub held: usize,
+    /// The most that it can hold.
+    pub capacity: usize,
+    /// Messages that it took in.
+    pub accepted: u64,
+    /// Messages that it dropped for want of room.
+    pub dropped: u64,
+    /// Messages that wait for their retry.
+    pub delayed: usize,
+}
+
+/// A slot that is open.
+pub trait Slot: Send + Sync {
+    /// The slot's name.
+    fn name(&self) -> &str;
+    /// Another receiver, which shares the messages with those there are.
+    fn receiver(&self) -> Box<dyn Receiver>;
+    /// What it holds and has counted.
+    fn stats(&self) -> SlotStats;
+    /// Whether a message waits that somebody could take now.
+    fn has_ready(&self) -> bool;
+    /// Stops handing out messages; they wait.
+    fn pause(&self);
+    /// Hands out messages again.
+    fn resume(&self);
+    /// Takes no more messages in; receivers end when nothing is left.
+    fn close(&self);
+    /// Takes out what is left after [`close`](Self::close): what nobody handled.
+    fn take_remaining(&self) -> Vec<Received>;
+    /// Resolves once the slot holds nothing.
+    fn idle(&self) -> BoxFuture<'_, ()>;
+}
+
+impl fmt::Debug for dyn Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot")
+            .field("name", &self.name())
+            .field("stats", &self.stats())
+            .finish()
+    }
+}
+
+/// A way for messages to travel. See the [module](self) for what each keeps.
+pub trait Transport: Send + Sync {
+    /// What it can do beyond the contract.
+    fn features(&self) -> Features;
+
+    /// Publishes without waiting.
+    ///
+    /// # Errors
+    /// [`PublishError::Full`] when a blocking slot has no room; then nobody got the message.
+    fn try_publish(&self, topic: &Topic, message: BaseMessage) -> Result<(), PublishError>;
+
+    /// Publishes, waiting for room in every matching slot that blocks.
+    fn publish<'a>(
+        &'a self,
+        topic: &'a Topic,
+        message: BaseMessage,
+    ) -> BoxFuture<'a, Result<(), PublishError>>;
+
+    /// Publishes several messages, waiting for room for all of them: all or none.
+    fn publish_all(&self, batch: Vec<Received>) -> BoxFuture<'_, Result<(), PublishError>>;
+
+    /// Publishes a dead letter or an event of the host's, past all bounds: it neither waits nor is dropped.
+    ///
+    /// # Errors
+    /// [`PublishError::Closed`], or what the transport says.
+    fn publish_unbounded(&self, topic: &Topic, message: BaseMessage) -> Result<(), PublishError>;
+
+    /// Publishes with a fresh reply topic and waits for the first answer.
+    fn request<'a>(
+        &'a self,
+        topic: &'a Topic,
+        message: BaseMessage,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<BaseMessage, RequestError>>;
+
+    /// Subscribes without a slot's name: every subscription gets every message.
+    fn subscribe<'a>(
+        &'a self,
+        pattern: &'a Pattern,
+        options: SubscribeOptions,
+    ) -> BoxFuture<'a, Result<Subscription, BusError>>;
+
+    /// Opens a slot.
+    fn open_slot(&self, options: SlotOptions) -> BoxFuture<'_, Result<Arc<dyn Slot>, BusError>>;
+
+    /// Ends the bus: no more publishing, receivers and subscriptions end when they are empty.
+    fn close(&self);
+}
