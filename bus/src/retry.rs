@@ -18,10 +18,7 @@ pub struct RetryPolicy {
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self {
-            base: Duration::from_millis(100),
-            max: Duration::from_secs(30),
-        }
+        Self { base: Duration::from_millis(100), max: Duration::from_secs(30) }
     }
 }
 
@@ -46,36 +43,19 @@ mod tests {
 
     #[test]
     fn delays_grow_within_their_jitter_and_stay_below_the_maximum() {
-        let policy = RetryPolicy {
-            base: Duration::from_millis(100),
-            max: Duration::from_secs(1),
-        };
+        let policy = RetryPolicy { base: Duration::from_millis(100), max: Duration::from_secs(1) };
         let mut first = Vec::new();
         for _ in 0..100 {
             let message = BaseMessage::builder("test").build().unwrap();
-            for (attempt, full) in [
-                (1, 100),
-                (2, 200),
-                (3, 400),
-                (4, 800),
-                (5, 1000),
-                (40, 1000),
-            ] {
+            for (attempt, full) in [(1, 100), (2, 200), (3, 400), (4, 800), (5, 1000), (40, 1000)] {
                 let full = Duration::from_millis(full);
                 let delay = policy.delay(&message, attempt);
-                assert!(
-                    delay <= full && delay >= full / 2,
-                    "attempt {attempt}: {delay:?}"
-                );
+                assert!(delay <= full && delay >= full / 2, "attempt {attempt}: {delay:?}");
             }
             first.push(policy.delay(&message, 1));
         }
         first.sort();
         first.dedup();
-        assert!(
-            first.len() > 50,
-            "the jitter spreads: {} different delays",
-            first.len()
-        );
+        assert!(first.len() > 50, "the jitter spreads: {} different delays", first.len());
     }
 }

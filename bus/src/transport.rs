@@ -80,10 +80,7 @@ impl Default for SubscribeOptions {
     /// Room for 65,536 messages, then the oldest is dropped and counted: a subscriber that does not keep
     /// up holds nobody back.
     fn default() -> Self {
-        Self {
-            capacity: 65_536,
-            overflow: Overflow::DropOldest,
-        }
+        Self { capacity: 65_536, overflow: Overflow::DropOldest }
     }
 }
 
@@ -167,10 +164,7 @@ pub trait Slot: Send + Sync {
 
 impl fmt::Debug for dyn Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slot")
-            .field("name", &self.name())
-            .field("stats", &self.stats())
-            .finish()
+        f.debug_struct("Slot").field("name", &self.name()).field("stats", &self.stats()).finish()
     }
 }
 

@@ -23,11 +23,7 @@ fn message(data: u64) -> BaseMessage {
 }
 
 fn keyed(key: &str, data: u64) -> BaseMessage {
-    BaseMessage::builder("test")
-        .key(key)
-        .data(&data)
-        .build()
-        .unwrap()
+    BaseMessage::builder("test").key(key).data(&data).build().unwrap()
 }
 
 async fn slot(
@@ -46,18 +42,8 @@ async fn slot_with(
     capacity: usize,
     overflow: Overflow,
 ) -> Arc<dyn Slot> {
-    let patterns = patterns
-        .iter()
-        .map(|text| Pattern::new(text).unwrap())
-        .collect();
-    bus.open_slot(SlotOptions {
-        name: name.into(),
-        patterns,
-        capacity,
-        overflow,
-    })
-    .await
-    .unwrap()
+    let patterns = patterns.iter().map(|text| Pattern::new(text).unwrap()).collect();
+    bus.open_slot(SlotOptions { name: name.into(), patterns, capacity, overflow }).await.unwrap()
 }
 
 /// The next message's data and attempt.
@@ -125,11 +111,7 @@ async fn a_retry_waits_its_delay_and_counts_the_attempts() {
     assert_eq!(take(&mut receiver).await, Some((1, 1)));
     let began = tokio::time::Instant::now();
     receiver.settle(Settlement::Again(Duration::from_secs(3)));
-    assert_eq!(
-        take(&mut receiver).await,
-        Some((2, 1)),
-        "without a key nobody waits behind it"
-    );
+    assert_eq!(take(&mut receiver).await, Some((2, 1)), "without a key nobody waits behind it");
     receiver.settle(Settlement::Done);
     assert_eq!(slot.stats().delayed, 1);
     assert_eq!(take(&mut receiver).await, Some((1, 2)));
@@ -147,11 +129,7 @@ async fn a_key_that_waits_for_its_retry_holds_back_itself_and_no_other() {
     bus.publish(&topic("t"), keyed("slow", 1)).await.unwrap();
     bus.publish(&topic("t"), keyed("slow", 2)).await.unwrap();
     assert_eq!(take(&mut receivers[0]).await, Some((1, 1)));
-    assert_eq!(
-        now(take(&mut receivers[1])).await,
-        None,
-        "the key is in hand already"
-    );
+    assert_eq!(now(take(&mut receivers[1])).await, None, "the key is in hand already");
     receivers[0].settle(Settlement::Again(Duration::from_secs(1)));
     bus.publish(&topic("t"), keyed("slow", 3)).await.unwrap();
     for (number, key) in (100..).zip(&keys) {
@@ -190,13 +168,7 @@ async fn keys_keep_their_order_with_many_receivers_retries_and_dropped_hands() {
                     } else if attempt == 1 && handled % 11 == 0 {
                         receiver = slot.receiver();
                     } else {
-                        let key = receiver
-                            .current()
-                            .unwrap()
-                            .message
-                            .key()
-                            .unwrap()
-                            .to_owned();
+                        let key = receiver.current().unwrap().message.key().unwrap().to_owned();
                         seen_by.send((key, data)).unwrap();
                         receiver.settle(Settlement::Done);
                     }
@@ -207,9 +179,7 @@ async fn keys_keep_their_order_with_many_receivers_retries_and_dropped_hands() {
         .collect();
     for number in 0..EACH {
         for key in 0..KEYS {
-            bus.publish(&topic("t"), keyed(&format!("k{key}"), number))
-                .await
-                .unwrap();
+            bus.publish(&topic("t"), keyed(&format!("k{key}"), number)).await.unwrap();
         }
     }
     slot.idle().await;
@@ -237,19 +207,13 @@ async fn a_full_queue_makes_publish_wait_and_try_publish_say_so() {
     bus.publish(&topic("t"), message(1)).await.unwrap();
     bus.publish(&topic("t"), message(2)).await.unwrap();
     let refused = bus.try_publish(&topic("t"), message(3)).unwrap_err();
-    assert!(
-        matches!(&refused, PublishError::Full { slot } if slot == "full"),
-        "{refused}"
-    );
+    assert!(matches!(&refused, PublishError::Full { slot } if slot == "full"), "{refused}");
     assert_eq!(roomy.stats().held, 2, "nobody got the refused message");
     let t = topic("t");
     let mut waiting = std::pin::pin!(bus.publish(&t, message(3)));
     assert!(now(&mut waiting).await.is_none());
     take(&mut receiver).await;
-    assert!(
-        now(&mut waiting).await.is_none(),
-        "a message in hand still takes room"
-    );
+    assert!(now(&mut waiting).await.is_none(), "a message in hand still takes room");
     receiver.settle(Settlement::Done);
     waiting.await.unwrap();
     assert_eq!((full.stats().held, roomy.stats().held), (2, 3));
@@ -292,12 +256,7 @@ async fn a_batch_goes_to_all_or_waits_even_when_it_is_larger_than_the_queue() {
     let bus = bus();
     let small = slot(&bus, "small", &["t"], 3).await;
     let batch = |from: u64, count: u64| {
-        (from..from + count)
-            .map(|n| Received {
-                topic: topic("t"),
-                message: message(n),
-            })
-            .collect()
+        (from..from + count).map(|n| Received { topic: topic("t"), message: message(n) }).collect()
     };
     bus.publish_all(batch(0, 5)).await.unwrap();
     assert_eq!(small.stats().held, 5);
@@ -308,10 +267,7 @@ async fn a_batch_goes_to_all_or_waits_even_when_it_is_larger_than_the_queue() {
     next.await.unwrap();
     all.extend(take_all(&mut receiver).await);
     assert_eq!(all, (0..7).collect::<Vec<_>>());
-    assert!(
-        bus.try_publish(&topic("t"), message(9)).is_ok(),
-        "the room is all back"
-    );
+    assert!(bus.try_publish(&topic("t"), message(9)).is_ok(), "the room is all back");
 }
 
 #[tokio::test]
@@ -319,16 +275,12 @@ async fn what_is_published_past_the_bound_neither_waits_nor_is_lost() {
     let bus = bus();
     let slot = slot(&bus, "one", &["dead.>"], 1).await;
     for number in 0..4 {
-        bus.publish_unbounded(&topic("dead.x"), message(number))
-            .unwrap();
+        bus.publish_unbounded(&topic("dead.x"), message(number)).unwrap();
     }
     let mut receiver = slot.receiver();
     assert_eq!(take_all(&mut receiver).await, [0, 1, 2, 3]);
     bus.try_publish(&topic("dead.x"), message(4)).unwrap();
-    assert!(
-        bus.try_publish(&topic("dead.x"), message(5)).is_err(),
-        "the bound holds again"
-    );
+    assert!(bus.try_publish(&topic("dead.x"), message(5)).is_err(), "the bound holds again");
 }
 
 #[tokio::test]
@@ -358,10 +310,7 @@ async fn a_request_gets_the_first_answer_or_says_why_not() {
     let asked = topic("math.double");
     let timeout = Duration::from_secs(1);
     let nobody = bus.request(&asked, message(1), timeout).await.unwrap_err();
-    assert!(
-        matches!(nobody, RequestError::NoResponders { .. }),
-        "{nobody}"
-    );
+    assert!(matches!(nobody, RequestError::NoResponders { .. }), "{nobody}");
     let slot = slot(&bus, "one", &["math.*"], 10).await;
     let silent = bus.request(&asked, message(1), timeout).await.unwrap_err();
     assert!(matches!(silent, RequestError::TimedOut { .. }), "{silent}");
@@ -394,18 +343,13 @@ async fn pausing_keeps_messages_until_resumed() {
 async fn closing_ends_receivers_and_publishers_and_shows_what_is_left() {
     let bus = bus();
     let slot = slot(&bus, "one", &["t"], 10).await;
-    let mut subscription = bus
-        .subscribe(&Pattern::new(">").unwrap(), SubscribeOptions::default())
-        .await
-        .unwrap();
+    let mut subscription =
+        bus.subscribe(&Pattern::new(">").unwrap(), SubscribeOptions::default()).await.unwrap();
     let mut receiver = slot.receiver();
     bus.publish(&topic("t"), message(1)).await.unwrap();
     bus.publish(&topic("t"), keyed("k", 2)).await.unwrap();
     bus.close();
-    assert!(matches!(
-        bus.try_publish(&topic("t"), message(3)),
-        Err(PublishError::Closed)
-    ));
+    assert!(matches!(bus.try_publish(&topic("t"), message(3)), Err(PublishError::Closed)));
     assert!(subscription.next().await.is_some() && subscription.next().await.is_some());
     assert!(subscription.next().await.is_none());
     assert_eq!(take(&mut receiver).await, Some((1, 1)));
@@ -443,10 +387,7 @@ async fn a_slots_name_is_taken_until_it_is_closed() {
 #[tokio::test]
 async fn too_large_a_message_is_refused_with_both_sizes() {
     let bus = LocalTransport::new(LocalOptions { max_payload: 1000 }).unwrap();
-    let large = BaseMessage::builder("test")
-        .data(&"x".repeat(2000))
-        .build()
-        .unwrap();
+    let large = BaseMessage::builder("test").data(&"x".repeat(2000)).build().unwrap();
     let refused = bus.try_publish(&topic("t"), large).unwrap_err();
     assert!(
         matches!(refused, PublishError::TooLarge { len, max: 1000 } if len > 2000),

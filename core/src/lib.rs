@@ -1,1 +1,23 @@
-//! Being laid out.
+//! # Echo Core
+//!
+//! A [`Host`] runs plugins on a bus. Each plugin has a slot on the bus and a pool of workers that grows and
+//! shrinks with its load; the registry knows all plugins and the order that their dependencies ask for.
+//!
+//! Reading order: [`host`] (start, lifecycle, shutdown), `registry`, `actor` (what a handler's answer does
+//! to its message), `pool` (how many workers), [`library`] (plugins from shared libraries), [`config`],
+//! [`telemetry`].
+
+pub mod config;
+pub mod host;
+pub mod telemetry;
+
+mod actor;
+mod pool;
+mod registry;
+
+pub use config::Config;
+pub use host::{Host, HostBuilder, HostError, Refused, ShutdownReport, Unfinished};
+pub use registry::{
+    Node, OrderError, Origin, PluginEntry, PluginMetrics, PluginResources, RegistryError,
+    initialisation_order,
+};

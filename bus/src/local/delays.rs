@@ -74,16 +74,8 @@ impl Delays {
             let mut state = self.state.lock();
             let number = state.next_number;
             state.next_number += 1;
-            state.heap.push(Waiting {
-                due,
-                number,
-                queue: Arc::downgrade(queue),
-                wait,
-            });
-            state
-                .heap
-                .peek()
-                .is_some_and(|first| first.number == number)
+            state.heap.push(Waiting { due, number, queue: Arc::downgrade(queue), wait });
+            state.heap.peek().is_some_and(|first| first.number == number)
         };
         if is_first {
             self.earlier.notify_one();
@@ -95,19 +87,14 @@ impl Delays {
         let mut state = self.state.lock();
         let all = std::mem::take(&mut state.heap).into_vec();
         let own = Arc::downgrade(queue);
-        let (taken, rest): (Vec<_>, Vec<_>) = all
-            .into_iter()
-            .partition(|waiting| waiting.queue.ptr_eq(&own));
+        let (taken, rest): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|waiting| waiting.queue.ptr_eq(&own));
         state.heap = rest.into();
         let entry = |waiting: Waiting| match waiting.wait {
             Wait::Message(entry) => Some(entry),
             Wait::Key(_) => None,
         };
-        taken
-            .into_iter()
-            .inspect(|_| queue.count_delayed(false))
-            .filter_map(entry)
-            .collect()
+        taken.into_iter().inspect(|_| queue.count_delayed(false)).filter_map(entry).collect()
     }
 
     /// Puts messages back into their queues as they fall due. Runs until it is dropped.

@@ -68,11 +68,7 @@ impl Idle {
         {
             let mut lists = self.lists.lock();
             lists.woken.retain(|other| *other != receiver);
-            match lists
-                .parked
-                .iter_mut()
-                .find(|(other, _)| *other == receiver)
-            {
+            match lists.parked.iter_mut().find(|(other, _)| *other == receiver) {
                 Some((_, known)) => known.clone_from(waker),
                 None => lists.parked.push((receiver, waker.clone())),
             }
@@ -115,21 +111,13 @@ mod tests {
 
     #[test]
     fn one_is_woken_at_a_time_the_last_to_park_first() {
-        let (idle, first, second) = (
-            Idle::default(),
-            Arc::<Count>::default(),
-            Arc::<Count>::default(),
-        );
+        let (idle, first, second) =
+            (Idle::default(), Arc::<Count>::default(), Arc::<Count>::default());
         idle.park(1, &Waker::from(Arc::clone(&first)));
         idle.park(2, &Waker::from(Arc::clone(&second)));
         idle.wake_one();
         idle.wake_one();
-        let wakes = || {
-            (
-                first.0.load(Ordering::Relaxed),
-                second.0.load(Ordering::Relaxed),
-            )
-        };
+        let wakes = || (first.0.load(Ordering::Relaxed), second.0.load(Ordering::Relaxed));
         assert_eq!(wakes(), (0, 1));
         assert!(idle.unpark(2), "the second had been woken");
         idle.wake_one();
@@ -139,17 +127,10 @@ mod tests {
 
     #[test]
     fn parking_again_renews_the_waker() {
-        let (idle, old, new) = (
-            Idle::default(),
-            Arc::<Count>::default(),
-            Arc::<Count>::default(),
-        );
+        let (idle, old, new) = (Idle::default(), Arc::<Count>::default(), Arc::<Count>::default());
         idle.park(1, &Waker::from(Arc::clone(&old)));
         idle.park(1, &Waker::from(Arc::clone(&new)));
         idle.wake_all();
-        assert_eq!(
-            (old.0.load(Ordering::Relaxed), new.0.load(Ordering::Relaxed)),
-            (0, 1)
-        );
+        assert_eq!((old.0.load(Ordering::Relaxed), new.0.load(Ordering::Relaxed)), (0, 1));
     }
 }

@@ -28,18 +28,11 @@ impl Inboxes {
         let topic = self.fresh_topic()?;
         let (sender, answer) = oneshot::channel();
         self.open.insert(topic.clone(), sender);
-        Ok(Inbox {
-            inboxes: self,
-            topic,
-            answer,
-        })
+        Ok(Inbox { inboxes: self, topic, answer })
     }
 
     fn fresh_topic(&self) -> Result<Topic, TopicError> {
-        Topic::new(format!(
-            "{PREFIX}{:x}",
-            self.next.fetch_add(1, Ordering::Relaxed)
-        ))
+        Topic::new(format!("{PREFIX}{:x}", self.next.fetch_add(1, Ordering::Relaxed)))
     }
 
     /// Gives a message to whoever waits for it; hands it back when it is no answer to a request.

@@ -42,9 +42,7 @@ impl Lanes {
     }
 
     fn lane(&self, id: LaneId) -> parking_lot::MutexGuard<'_, Lane> {
-        let lanes = self
-            .lanes
-            .get_or_init(|| (0..LANES).map(|_| Mutex::default()).collect());
+        let lanes = self.lanes.get_or_init(|| (0..LANES).map(|_| Mutex::default()).collect());
         // A u8 is always below LANES.
         #[allow(clippy::indexing_slicing)]
         lanes[usize::from(id.0)].lock()
@@ -85,9 +83,8 @@ impl Lanes {
         let key: Box<str> = entry.key().unwrap_or_default().into();
         let mut lane = self.lane(self.lane_of(&key));
         let ready = std::mem::take(&mut lane.ready);
-        let (mut held, rest): (VecDeque<Entry>, VecDeque<Entry>) = ready
-            .into_iter()
-            .partition(|other| other.key() == Some(&*key));
+        let (mut held, rest): (VecDeque<Entry>, VecDeque<Entry>) =
+            ready.into_iter().partition(|other| other.key() == Some(&*key));
         held.push_front(entry);
         lane.ready = rest;
         lane.held_back.insert(key, held);

@@ -37,9 +37,7 @@ pub struct LocalOptions {
 impl Default for LocalOptions {
     /// 8 MiB a message.
     fn default() -> Self {
-        Self {
-            max_payload: 8 * 1024 * 1024,
-        }
+        Self { max_payload: 8 * 1024 * 1024 }
     }
 }
 
@@ -81,8 +79,7 @@ impl Detach {
         if !self.done.swap(true, Ordering::AcqRel) {
             self.router.remove(&self.patterns, queue);
             let this = Arc::downgrade(queue);
-            self.slots
-                .remove_if(queue.name(), |_, open| open.ptr_eq(&this));
+            self.slots.remove_if(queue.name(), |_, open| open.ptr_eq(&this));
         }
     }
 }
@@ -173,9 +170,8 @@ impl LocalTransport {
         for (place, received) in batch.iter().enumerate() {
             self.check(&received.message)?;
             for queue in self.0.router.find(&received.topic).iter() {
-                let (_, places) = wanted
-                    .entry(queue.id())
-                    .or_insert_with(|| (Arc::clone(queue), Vec::new()));
+                let (_, places) =
+                    wanted.entry(queue.id()).or_insert_with(|| (Arc::clone(queue), Vec::new()));
                 places.push(place);
             }
         }
@@ -186,11 +182,7 @@ impl LocalTransport {
         // From here on nothing waits: all of it is delivered.
         for (reserved, places) in reserved {
             let (queue, messages) = reserved.redeem();
-            for received in places
-                .iter()
-                .take(messages)
-                .filter_map(|place| batch.get(*place))
-            {
+            for received in places.iter().take(messages).filter_map(|place| batch.get(*place)) {
                 queue.push(&received.topic, received.message.clone(), is_measured());
             }
         }
@@ -215,12 +207,7 @@ impl LocalTransport {
         self.0.router.add(&options.patterns, &queue);
         let (router, slots) = (Arc::clone(&self.0.router), Arc::clone(&self.0.slots));
         let done = AtomicBool::new(false);
-        let detach = Detach {
-            router,
-            slots,
-            patterns: options.patterns,
-            done,
-        };
+        let detach = Detach { router, slots, patterns: options.patterns, done };
         Ok(LocalSlot { queue, detach })
     }
 }
@@ -238,16 +225,12 @@ fn push_all(queues: &[&Arc<Queue>], topic: &Topic, message: BaseMessage) {
 
 impl Transport for LocalTransport {
     fn features(&self) -> Features {
-        Features {
-            atomic_batches: true,
-            durable: false,
-        }
+        Features { atomic_batches: true, durable: false }
     }
 
     fn try_publish(&self, topic: &Topic, message: BaseMessage) -> Result<(), PublishError> {
         self.check(&message)?;
-        self.offer(topic, message)
-            .map_err(|(slot, _)| PublishError::Full { slot })
+        self.offer(topic, message).map_err(|(slot, _)| PublishError::Full { slot })
     }
 
     fn publish<'a>(
@@ -261,8 +244,7 @@ impl Transport for LocalTransport {
                 Ok(()) => Ok(()),
                 Err((_, message)) => {
                     let topic = topic.clone();
-                    self.deliver_waiting(vec![Received { topic, message }])
-                        .await
+                    self.deliver_waiting(vec![Received { topic, message }]).await
                 }
             }
         })
@@ -288,26 +270,17 @@ impl Transport for LocalTransport {
     ) -> BoxFuture<'a, Result<BaseMessage, RequestError>> {
         Box::pin(async move {
             let deadline = tokio::time::Instant::now() + timeout;
-            let timed_out = |_| RequestError::TimedOut {
-                topic: topic.clone(),
-                timeout,
-            };
+            let timed_out = |_| RequestError::TimedOut { topic: topic.clone(), timeout };
             if self.0.router.with_route(topic, <[_]>::is_empty) {
-                return Err(RequestError::NoResponders {
-                    topic: topic.clone(),
-                });
+                return Err(RequestError::NoResponders { topic: topic.clone() });
             }
             let inbox = self.0.inboxes.open()?;
-            let message = message
-                .with_reply_to(inbox.topic())
-                .map_err(PublishError::from)?;
+            let message = message.with_reply_to(inbox.topic()).map_err(PublishError::from)?;
             tokio::time::timeout_at(deadline, self.publish(topic, message))
                 .await
                 .map_err(timed_out)??;
             let answer = tokio::time::timeout_at(deadline, inbox.answer()).await;
-            answer
-                .map_err(timed_out)?
-                .ok_or(RequestError::Publish(PublishError::Closed))
+            answer.map_err(timed_out)?.ok_or(RequestError::Publish(PublishError::Closed))
         })
     }
 
@@ -335,18 +308,12 @@ impl Transport for LocalTransport {
     fn close(&self) {
         self.0.closed.store(true, Ordering::Release);
         self.0.inboxes.close();
-        self.0
-            .slots
-            .iter()
-            .filter_map(|slot| slot.value().upgrade())
-            .for_each(|q| q.close());
+        self.0.slots.iter().filter_map(|slot| slot.value().upgrade()).for_each(|q| q.close());
     }
 }
 
 impl fmt::Debug for LocalTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LocalTransport")
-            .field("slots", &self.0.slots.len())
-            .finish_non_exhaustive()
+        f.debug_struct("LocalTransport").field("slots", &self.0.slots.len()).finish_non_exhaustive()
     }
 }

@@ -37,10 +37,7 @@ impl Entry {
     }
 
     fn into_received(self) -> Received {
-        Received {
-            topic: self.topic,
-            message: self.message,
-        }
+        Received { topic: self.topic, message: self.message }
     }
 }
 
@@ -137,9 +134,7 @@ impl Queue {
 
     /// Nanoseconds since the queue was made, never 0.
     pub(super) fn clock(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_nanos())
-            .unwrap_or(u64::MAX)
-            .max(1)
+        u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
     }
 
     pub(super) fn clock_duration(&self, since: u64) -> Option<std::time::Duration> {
@@ -167,11 +162,7 @@ impl Queue {
     /// Waits for room for several messages, in turn with others who wait; gives how many of them are to
     /// be pushed. More than the whole queue holds wait for the whole queue.
     pub(super) async fn reserve_many(self: &Arc<Self>, wanted: usize) -> Reserved {
-        let mut reserved = Reserved {
-            queue: Arc::clone(self),
-            messages: 0,
-            permits: 0,
-        };
+        let mut reserved = Reserved { queue: Arc::clone(self), messages: 0, permits: 0 };
         if self.overflow == Overflow::Block {
             let permits = u32::try_from(wanted.min(self.capacity)).unwrap_or(u32::MAX);
             if let Ok(permit) = self.room.acquire_many(permits).await {
@@ -179,9 +170,7 @@ impl Queue {
                 (reserved.messages, reserved.permits) = (wanted, permits as usize);
             }
         } else {
-            let places = (0..wanted)
-                .filter(|_| self.reserve() == Room::Reserved)
-                .count();
+            let places = (0..wanted).filter(|_| self.reserve() == Room::Reserved).count();
             (reserved.messages, reserved.permits) = (places, places);
         }
         reserved
@@ -197,11 +186,9 @@ impl Queue {
         let queued_at = if measured { self.clock() } else { 0 };
         self.accepted.fetch_add(1, Ordering::Relaxed);
         self.held.fetch_add(1, Ordering::Relaxed);
-        self.enqueue(Entry {
-            topic: topic.clone(),
-            message,
-            queued_at,
-        });
+        // A message that is published again starts over in each slot.
+        let message = message.with_attempt(0);
+        self.enqueue(Entry { topic: topic.clone(), message, queued_at });
     }
 
     /// Adds a message past the bound.
@@ -216,17 +203,13 @@ impl Queue {
     }
 
     fn reserve_quietly(&self) -> bool {
-        self.room
-            .try_acquire()
-            .map(tokio::sync::SemaphorePermit::forget)
-            .is_ok()
+        self.room.try_acquire().map(tokio::sync::SemaphorePermit::forget).is_ok()
     }
 
     fn enqueue(&self, entry: Entry) {
         if entry.key().is_some() {
             let lane = self.lanes.push(entry);
-            lane.into_iter()
-                .for_each(|lane| self.ready.push(Ticket::Lane(lane)));
+            lane.into_iter().for_each(|lane| self.ready.push(Ticket::Lane(lane)));
         } else {
             self.ready.push(Ticket::Message(entry));
         }
@@ -402,9 +385,7 @@ impl Reserved {
     /// Uses the room: as many messages may be pushed to the queue as are given.
     pub(super) fn redeem(mut self) -> (Arc<Queue>, usize) {
         let without_permit = self.messages - self.permits;
-        self.queue
-            .unbounded
-            .fetch_add(without_permit, Ordering::Relaxed);
+        self.queue.unbounded.fetch_add(without_permit, Ordering::Relaxed);
         self.permits = 0;
         (Arc::clone(&self.queue), self.messages)
     }
@@ -451,12 +432,7 @@ impl Slot for LocalSlot {
 
     fn has_ready(&self) -> bool {
         !self.queue.ready.is_empty()
-            || self
-                .queue
-                .stealers
-                .load()
-                .iter()
-                .any(|(_, stealer)| !stealer.is_empty())
+            || self.queue.stealers.load().iter().any(|(_, stealer)| !stealer.is_empty())
     }
 
     fn pause(&self) {

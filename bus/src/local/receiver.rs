@@ -40,16 +40,7 @@ impl LocalReceiver {
         let local = Worker::new_fifo();
         queue.add_stealer(id, local.stealer());
         let (in_hand, lane) = (None, None);
-        Self {
-            id,
-            queue,
-            local,
-            batch: 1,
-            in_hand,
-            lane,
-            parked: false,
-            settled: 0,
-        }
+        Self { id, queue, local, batch: 1, in_hand, lane, parked: false, settled: 0 }
     }
 
     /// Takes the next message in hand, if there is one.
@@ -113,11 +104,7 @@ impl LocalReceiver {
 
     fn retry(&mut self, delivery: Delivery, delay: Duration) {
         let Delivery { topic, message, .. } = delivery;
-        let entry = Entry {
-            topic,
-            message,
-            queued_at: 0,
-        };
+        let entry = Entry { topic, message, queued_at: 0 };
         let keyed = entry.key().is_some();
         if delay.is_zero() {
             match self.lane {
@@ -201,8 +188,7 @@ impl Drop for LocalReceiver {
             self.queue.call_out(lane);
         }
         self.queue.remove_stealer(self.id);
-        self.queue
-            .give_back(std::iter::from_fn(|| self.local.pop()));
+        self.queue.give_back(std::iter::from_fn(|| self.local.pop()));
         self.unpark();
         // If it was woken for work that it now leaves to others, somebody else must come.
         self.queue.idle.wake_one();
@@ -220,10 +206,7 @@ impl LocalStream {
     pub(super) fn new(slot: super::queue::LocalSlot) -> Self {
         let mut receiver = LocalReceiver::new(Arc::clone(&slot.queue));
         receiver.set_batch(TURN as usize);
-        Self {
-            receiver,
-            _slot: slot,
-        }
+        Self { receiver, _slot: slot }
     }
 }
 

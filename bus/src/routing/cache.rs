@@ -52,12 +52,7 @@ pub(super) fn with<T: Target, R>(
         }
         let route = find();
         let kept = Box::new(Arc::clone(&route));
-        *place = Some(Remembered {
-            router,
-            version,
-            topic: topic.clone(),
-            route: kept,
-        });
+        *place = Some(Remembered { router, version, topic: topic.clone(), route: kept });
         use_route(&route)
     })
 }
@@ -70,13 +65,8 @@ fn hash(bytes: &[u8]) -> u64 {
     let mut hash = bytes.len() as u64;
     let mut mix = |word: u64| hash = (hash.rotate_left(5) ^ word).wrapping_mul(SEED);
     for chunk in &mut chunks {
-        mix(chunk
-            .iter()
-            .fold(0, |word, byte| word << 8 | u64::from(*byte)));
+        mix(chunk.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
     }
-    mix(chunks
-        .remainder()
-        .iter()
-        .fold(0, |word, byte| word << 8 | u64::from(*byte)));
+    mix(chunks.remainder().iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
     hash ^ hash >> 32
 }

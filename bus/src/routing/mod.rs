@@ -117,10 +117,7 @@ mod tests {
     }
 
     fn patterns(texts: &[&str]) -> Vec<Pattern> {
-        texts
-            .iter()
-            .map(|text| Pattern::new(text).unwrap())
-            .collect()
+        texts.iter().map(|text| Pattern::new(text).unwrap()).collect()
     }
 
     #[test]

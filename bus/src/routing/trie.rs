@@ -26,12 +26,7 @@ struct Node<V> {
 
 impl<V> Default for Node<V> {
     fn default() -> Self {
-        Self {
-            literal: imbl::HashMap::new(),
-            any: None,
-            here: Vec::new(),
-            tail: Vec::new(),
-        }
+        Self { literal: imbl::HashMap::new(), any: None, here: Vec::new(), tail: Vec::new() }
     }
 }
 
@@ -55,17 +50,13 @@ impl<V> Node<V> {
 
 impl<V> Default for Trie<V> {
     fn default() -> Self {
-        Self {
-            root: Arc::default(),
-        }
+        Self { root: Arc::default() }
     }
 }
 
 impl<V> Clone for Trie<V> {
     fn clone(&self) -> Self {
-        Self {
-            root: Arc::clone(&self.root),
-        }
+        Self { root: Arc::clone(&self.root) }
     }
 }
 

@@ -1,0 +1,137 @@
+//! The bus as plugins and tools see it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use echo_bus::{SubscribeOptions, Transport};
+use echo_sdk::{
+    BaseMessage, BoxFuture, MessageTransport, Pattern, PublishError, RequestError, Subscription,
+    Topic,
+};
+
+use super::effects;
+
+/// A plugin's way to the bus: what a handler publishes waits for its acknowledgement.
+pub(crate) struct PluginTransport(pub(crate) Arc<dyn Transport>);
+
+impl MessageTransport for PluginTransport {
+    fn try_publish(&self, topic: &Topic, message: BaseMessage) -> Result<(), PublishError> {
+        match effects::add(topic, message) {
+            Some(message) => self.0.try_publish(topic, message),
+            None => Ok(()),
+        }
+    }
+
+    fn publish<'a>(
+        &'a self,
+        topic: &'a Topic,
+        message: BaseMessage,
+    ) -> BoxFuture<'a, Result<(), PublishError>> {
+        Box::pin(async move {
+            match effects::add(topic, message) {
+                Some(message) => self.0.publish(topic, message).await,
+                None => Ok(()),
+            }
+        })
+    }
+
+    fn publish_now<'a>(
+        &'a self,
+        topic: &'a Topic,
+        message: BaseMessage,
+    ) -> BoxFuture<'a, Result<(), PublishError>> {
+        self.0.publish(topic, message)
+    }
+
+    fn request<'a>(
+        &'a self,
+        topic: &'a Topic,
+        message: BaseMessage,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<BaseMessage, RequestError>> {
+        self.0.request(topic, message, timeout)
+    }
+
+    fn subscribe<'a>(
+        &'a self,
+        pattern: &'a Pattern,
+    ) -> BoxFuture<'a, Result<Subscription, PublishError>> {
+        subscribe(&*self.0, pattern)
+    }
+}
+
+fn subscribe<'a>(
+    transport: &'a dyn Transport,
+    pattern: &'a Pattern,
+) -> BoxFuture<'a, Result<Subscription, PublishError>> {
+    Box::pin(async move {
+        let subscribed = transport.subscribe(pattern, SubscribeOptions::default()).await;
+        subscribed.map_err(|error| PublishError::Transport(error.to_string()))
+    })
+}
+
+/// Whether the host still takes messages from outside.
+#[derive(Debug, Default)]
+pub(crate) struct Intake(AtomicBool);
+
+impl Intake {
+    pub(crate) fn stop(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn check(&self) -> Result<(), PublishError> {
+        if self.0.load(Ordering::Acquire) { Err(PublishError::Closed) } else { Ok(()) }
+    }
+}
+
+/// A tool's way to the bus; shut once the host stops its intake.
+pub(crate) struct ClientTransport {
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) intake: Arc<Intake>,
+}
+
+impl MessageTransport for ClientTransport {
+    fn try_publish(&self, topic: &Topic, message: BaseMessage) -> Result<(), PublishError> {
+        self.intake.check()?;
+        self.transport.try_publish(topic, message)
+    }
+
+    fn publish<'a>(
+        &'a self,
+        topic: &'a Topic,
+        message: BaseMessage,
+    ) -> BoxFuture<'a, Result<(), PublishError>> {
+        Box::pin(async move {
+            self.intake.check()?;
+            self.transport.publish(topic, message).await
+        })
+    }
+
+    fn publish_now<'a>(
+        &'a self,
+        topic: &'a Topic,
+        message: BaseMessage,
+    ) -> BoxFuture<'a, Result<(), PublishError>> {
+        self.publish(topic, message)
+    }
+
+    fn request<'a>(
+        &'a self,
+        topic: &'a Topic,
+        message: BaseMessage,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<BaseMessage, RequestError>> {
+        Box::pin(async move {
+            self.intake.check()?;
+            self.transport.request(topic, message, timeout).await
+        })
+    }
+
+    fn subscribe<'a>(
+        &'a self,
+        pattern: &'a Pattern,
+    ) -> BoxFuture<'a, Result<Subscription, PublishError>> {
+        subscribe(&*self.transport, pattern)
+    }
+}

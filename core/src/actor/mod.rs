@@ -1,0 +1,96 @@
+//! A plugin at work: what its handler's answers do to the messages, whatever type the plugin has.
+//!
+//! [`Actor`] hides the plugin's type. Only the worker loop is generic over it, so a handler's future lives
+//! inside the worker's own and costs no allocation; the worker is boxed once for its life.
+
+mod attempt;
+pub(crate) mod context;
+mod effects;
+mod slot;
+mod worker;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use echo_sdk::{BoxFuture, Health, Plugin, PluginError};
+use serde_json::Value;
+
+pub(crate) use attempt::panic_text;
+pub(crate) use slot::{Counters, Delivering, SlotRuntime};
+pub(crate) use worker::{Finish, Worker, WorkerStats};
+
+/// What a plugin is asked to do between messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Init,
+    Shutdown,
+    Pause,
+    Resume,
+    Reset,
+}
+
+/// A plugin whose type is hidden.
+pub(crate) trait Actor: Send + Sync + 'static {
+    fn run(self: Arc<Self>, operation: Operation) -> BoxFuture<'static, Result<(), PluginError>>;
+    fn health(self: Arc<Self>) -> BoxFuture<'static, Health>;
+    fn metrics(self: Arc<Self>) -> BoxFuture<'static, Value>;
+    /// Handles messages until the worker is told to finish or its slot is closed and empty.
+    fn work(self: Arc<Self>, worker: Worker) -> BoxFuture<'static, ()>;
+}
+
+impl<P: Plugin> Actor for P {
+    fn run(self: Arc<Self>, operation: Operation) -> BoxFuture<'static, Result<(), PluginError>> {
+        Box::pin(async move {
+            match operation {
+                Operation::Init => self.init().await,
+                Operation::Shutdown => self.shutdown().await,
+                Operation::Pause => self.pause().await,
+                Operation::Resume => self.resume().await,
+                Operation::Reset => self.reset().await,
+            }
+        })
+    }
+
+    fn health(self: Arc<Self>) -> BoxFuture<'static, Health> {
+        Box::pin(async move { self.health_check().await })
+    }
+
+    fn metrics(self: Arc<Self>) -> BoxFuture<'static, Value> {
+        Box::pin(async move { Plugin::metrics(&*self).await })
+    }
+
+    fn work(self: Arc<Self>, worker: Worker) -> BoxFuture<'static, ()> {
+        Box::pin(async move { worker.work(&*self).await })
+    }
+}
+
+/// Runs one of a plugin's futures on the runtime that the plugin belongs to; a panic becomes an error.
+pub(crate) async fn on_runtime<T: Send + 'static>(
+    runtime: &tokio::runtime::Handle,
+    future: BoxFuture<'static, T>,
+) -> Result<T, PluginError> {
+    let mut task = AbortOnDrop(runtime.spawn(future));
+    (&mut task.0).await.map_err(|error| {
+        let text = match error.try_into_panic() {
+            Ok(payload) => panic_text(payload),
+            Err(_) => "its runtime was shut down".to_owned(),
+        };
+        PluginError::Panicked(text)
+    })
+}
+
+struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Calls a plugin's code that is not async; a panic becomes an error.
+pub(crate) fn contained<T>(
+    call: impl FnOnce() -> Result<T, PluginError>,
+) -> Result<T, PluginError> {
+    std::panic::catch_unwind(AssertUnwindSafe(call))
+        .unwrap_or_else(|payload| Err(PluginError::Panicked(panic_text(payload))))
+}

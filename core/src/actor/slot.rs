@@ -1,0 +1,283 @@
+//! What a slot's workers share, and what they do with a handler's answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use echo_bus::{Delivery, Receiver, RetryPolicy, Settlement, Slot, Transport};
+use echo_sdk::contract::dead::{self, DeadLetter};
+use echo_sdk::{BaseMessage, Plugin, PluginError, ProcessingStatus, Received, Topic, TopicError};
+
+use super::attempt::{Attempt, Ending, Terms, attempt};
+use crate::host::DeadLetters;
+use crate::telemetry::{Handling, HostTelemetry, Outcome, SlotMetrics};
+
+/// The rules by which a slot delivers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Delivering {
+    pub(crate) max_attempts: u16,
+    pub(crate) max_hops: u16,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) deadline: Option<Duration>,
+    /// How long a handler's effects may wait for room before its attempt counts as failed.
+    pub(crate) commit_patience: Duration,
+}
+
+/// What a slot has counted; read by the registry.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) delivered: AtomicU64,
+    pub(crate) acknowledged: AtomicU64,
+    pub(crate) forwarded: AtomicU64,
+    pub(crate) retried: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    pub(crate) dead: AtomicU64,
+    pub(crate) published: AtomicU64,
+}
+
+/// What one worker has counted since it last told the slot.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) delivered: u64,
+    acknowledged: u64,
+    forwarded: u64,
+    retried: u64,
+    failed: u64,
+    dead: u64,
+    published: u64,
+}
+
+/// A slot at work.
+pub(crate) struct SlotRuntime {
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) slot: Arc<dyn Slot>,
+    pub(crate) delivering: Delivering,
+    pub(crate) telemetry: HostTelemetry,
+    pub(crate) metrics: SlotMetrics,
+    pub(crate) counters: Counters,
+    pub(crate) dead_letters: Arc<DeadLetters>,
+}
+
+/// What is to become of a message.
+enum Verdict {
+    /// Publish these, then it is done; a forwarded message is among them.
+    Commit { effects: Vec<Received>, forwarded: bool },
+    /// Deliver it again after so long, as the handler asked or because it failed.
+    Again(Duration),
+    /// It is dead, for this reason.
+    Dead(String),
+}
+
+impl SlotRuntime {
+    /// Has the message in hand handled and settles it.
+    pub(super) async fn deliver<P: Plugin>(
+        &self,
+        plugin: &P,
+        receiver: &mut dyn Receiver,
+        polled: Option<&(dyn Fn(Duration) + Sync)>,
+        tally: &mut Tally,
+    ) {
+        let Some(delivery) = receiver.current() else {
+            return;
+        };
+        tally.delivered += 1;
+        let verdict = self.handle(plugin, delivery, polled, tally).await;
+        let verdict = match verdict {
+            Verdict::Commit { effects, forwarded } if !effects.is_empty() => {
+                self.commit(receiver, effects, forwarded, tally).await
+            }
+            verdict => verdict,
+        };
+        match verdict {
+            Verdict::Commit { forwarded, .. } => {
+                *(if forwarded { &mut tally.forwarded } else { &mut tally.acknowledged }) += 1;
+                receiver.settle(Settlement::Done);
+            }
+            Verdict::Again(delay) => {
+                tally.retried += 1;
+                receiver.settle(Settlement::Again(delay));
+            }
+            Verdict::Dead(reason) => {
+                tally.dead += 1;
+                if let Some(delivery) = receiver.current() {
+                    self.bury(delivery, reason);
+                }
+                receiver.settle(Settlement::Done);
+            }
+        }
+    }
+
+    async fn handle<P: Plugin>(
+        &self,
+        plugin: &P,
+        delivery: &Delivery,
+        polled: Option<&(dyn Fn(Duration) + Sync)>,
+        tally: &mut Tally,
+    ) -> Verdict {
+        let Delivery { topic, message, waited } = delivery;
+        if let Some(waited) = waited {
+            self.metrics.queue_wait.record(waited.as_secs_f64());
+        }
+        if message.attempt() > self.delivering.max_attempts {
+            let reason = "the workers that had it in hand were cut off each time";
+            return Verdict::Dead(reason.to_owned());
+        }
+        let handling = Handling::begin(&self.telemetry, topic, message);
+        let scope = handling.scope().clone();
+        let terms = Terms { scope: &scope, deadline: self.delivering.deadline, polled };
+        let handler = async { plugin.process_message(topic, message).await };
+        let Attempt { ending, effects } = attempt(handler, terms).await;
+        handling.end(match &ending {
+            Ending::Answered(status) => Outcome::Answered(status),
+            Ending::Error(error) => Outcome::Error(error),
+            Ending::TimedOut(deadline) => Outcome::TimedOut(*deadline),
+        });
+        match ending {
+            Ending::Answered(status) => self.judge(status, message, effects, tally),
+            Ending::Error(error) => {
+                tally.failed += 1;
+                self.failed_attempt(message, &error)
+            }
+            Ending::TimedOut(deadline) => {
+                tally.failed += 1;
+                let deadline = echo_sdk::duration::format(deadline);
+                let text = format!("the handler took longer than its deadline, {deadline}");
+                self.failed_attempt(message, &PluginError::ProcessingError(text))
+            }
+        }
+    }
+
+    fn judge(
+        &self,
+        status: ProcessingStatus,
+        message: &BaseMessage,
+        mut effects: Vec<Received>,
+        tally: &mut Tally,
+    ) -> Verdict {
+        match status {
+            ProcessingStatus::Acknowledged => Verdict::Commit { effects, forwarded: false },
+            ProcessingStatus::RetryLater(delay) if self.is_last(message) => {
+                let delay = echo_sdk::duration::format(delay);
+                Verdict::Dead(format!("the last attempt asked to be retried after {delay}"))
+            }
+            ProcessingStatus::RetryLater(delay) => Verdict::Again(delay),
+            ProcessingStatus::Failed(reason) => {
+                tally.failed += 1;
+                Verdict::Dead(reason)
+            }
+            ProcessingStatus::Forward(topic, forwarded) => {
+                let hops = message.hops().saturating_add(1);
+                if hops > self.delivering.max_hops {
+                    let max = self.delivering.max_hops;
+                    let reason = format!("forwarded to `{topic}` after {max} hops: a loop?");
+                    return Verdict::Dead(reason);
+                }
+                effects.push(Received { topic, message: forwarded.with_hops(hops) });
+                Verdict::Commit { effects, forwarded: true }
+            }
+        }
+    }
+
+    fn is_last(&self, message: &BaseMessage) -> bool {
+        message.attempt() >= self.delivering.max_attempts
+    }
+
+    fn failed_attempt(&self, message: &BaseMessage, error: &PluginError) -> Verdict {
+        if self.is_last(message) {
+            return Verdict::Dead(error.to_string());
+        }
+        let delay = self.delivering.retry.delay(message, message.attempt());
+        tracing::debug!(slot = self.slot.name(), %error, ?delay, "a handler failed; retrying");
+        Verdict::Again(delay)
+    }
+
+    /// Publishes a handler's effects, all or none.
+    async fn commit(
+        &self,
+        receiver: &mut dyn Receiver,
+        effects: Vec<Received>,
+        forwarded: bool,
+        tally: &mut Tally,
+    ) -> Verdict {
+        let count = effects.len() as u64;
+        // What this worker has settled may be the very room that it is about to wait for.
+        receiver.flush();
+        let publishing = self.transport.publish_all(effects);
+        let error = match tokio::time::timeout(self.delivering.commit_patience, publishing).await {
+            Ok(Ok(())) => {
+                tally.published += count;
+                return Verdict::Commit { effects: Vec::new(), forwarded };
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => {
+                let patience = echo_sdk::duration::format(self.delivering.commit_patience);
+                format!("found no room within {patience}; is a subscriber stuck?")
+            }
+        };
+        tally.failed += 1;
+        let error =
+            PluginError::ProcessingError(format!("what it published was not taken: {error}"));
+        match receiver.current() {
+            Some(delivery) => self.failed_attempt(&delivery.message, &error),
+            None => Verdict::Again(Duration::ZERO),
+        }
+    }
+
+    /// Publishes a dead letter. It goes past all bounds: a message must not be lost because the one who
+    /// looks at the dead is slow.
+    fn bury(&self, delivery: &Delivery, reason: String) {
+        let Delivery { topic, message, .. } = delivery;
+        let slot = self.slot.name();
+        tracing::warn!(slot, %topic, id = %message.id(), reason, "a message is dead");
+        let letter = DeadLetter {
+            slot: slot.to_owned(),
+            topic: topic.clone(),
+            reason,
+            attempts: message.attempt(),
+            message: message.clone(),
+        };
+        let published = self.dead_topic(topic).map_err(PluginError::from).and_then(|dead_topic| {
+            // A slot that gives up dead letters makes dead letters of those, which may reach it again.
+            let is_letter = topic.as_str().starts_with("dead.");
+            let hops = if is_letter { message.hops().saturating_add(1) } else { 0 };
+            if hops > self.delivering.max_hops {
+                return Err(PluginError::ProcessingError("it died too often on its way".into()));
+            }
+            let mut builder = BaseMessage::builder(slot).data(&letter);
+            if let Some(context) = message.trace_context() {
+                builder = builder.trace_context(context);
+            }
+            Ok(self.transport.publish_unbounded(&dead_topic, builder.build()?.with_hops(hops))?)
+        });
+        if let Err(error) = published {
+            tracing::error!(slot, %topic, %error, "a dead letter was kept but not published");
+        }
+        self.dead_letters.keep(letter);
+    }
+
+    fn dead_topic(&self, topic: &Topic) -> Result<Topic, TopicError> {
+        let slot = self.slot.name();
+        // The topic may be so long that nothing more fits before it.
+        Topic::new(dead::topic(slot, topic)).or_else(|_| Topic::new(format!("dead.{slot}")))
+    }
+
+    /// Adds up what a worker has counted.
+    pub(super) fn add(&self, tally: &mut Tally) {
+        let Tally { delivered, acknowledged, forwarded, retried, failed, dead, published } =
+            std::mem::take(tally);
+        for (counted, counter, metric) in [
+            (delivered, &self.counters.delivered, &self.metrics.delivered),
+            (acknowledged, &self.counters.acknowledged, &self.metrics.acknowledged),
+            (forwarded, &self.counters.forwarded, &self.metrics.forwarded),
+            (retried, &self.counters.retried, &self.metrics.retried),
+            (failed, &self.counters.failed, &self.metrics.failed),
+            (dead, &self.counters.dead, &self.metrics.dead),
+            (published, &self.counters.published, &self.metrics.published),
+        ] {
+            if counted > 0 {
+                counter.fetch_add(counted, Ordering::Relaxed);
+                metric.increment(counted);
+            }
+        }
+    }
+}

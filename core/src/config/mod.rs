@@ -1,0 +1,39 @@
+//! The host's configuration: typed, layered, and strict.
+//!
+//! Three layers, each over the one before: the defaults, a file ([`Config::load`] says which), and the
+//! environment, where `ECHO_<SECTION>__<KEY>` stands for one key. A key that nobody reads is refused with the
+//! nearest known one, and a fault of the file points at its line. [`DEFAULT_CONFIG`] is the commented file of
+//! all keys with their defaults; a test holds it to [`Config::default`].
+
+mod environment;
+mod load;
+mod plugins;
+mod sections;
+mod size;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use load::{ConfigError, DEFAULT_CONFIG, FILE_NAMES};
+pub use plugins::{PluginSettings, PluginSettingsError, PluginSetup, PluginsConfig, PoolSettings};
+pub use sections::{
+    BusConfig, DeliveryConfig, LogFormat, RunConfig, ShutdownConfig, TelemetryConfig,
+};
+
+/// All that can be set about a host.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// How messages travel.
+    pub bus: BusConfig,
+    /// What happens to messages that are not handled at once.
+    pub delivery: DeliveryConfig,
+    /// Which plugins run, and how.
+    pub plugins: PluginsConfig,
+    /// How suites are run.
+    pub run: RunConfig,
+    /// How the host ends.
+    pub shutdown: ShutdownConfig,
+    /// Logs, traces and metrics.
+    pub telemetry: TelemetryConfig,
+}

@@ -1,0 +1,212 @@
+//! A host: one process that runs plugins on a bus.
+
+mod builder;
+mod dead;
+mod shutdown;
+
+use std::fmt;
+use std::sync::Arc;
+
+use echo_bus::{BusError, SubscribeOptions, Transport};
+use echo_sdk::contract::dead::DeadLetter;
+use echo_sdk::{Health, Overflow, Pattern, PluginContext, PluginError, PluginType, Subscription};
+use parking_lot::RwLock;
+use serde_json::{Map, Value};
+use tokio::task::JoinHandle;
+
+use crate::actor::context::{ClientTransport, Intake};
+use crate::config::{Config, PluginSettingsError};
+use crate::registry::{Managed, OrderError, PluginEntry, PluginRegistry, RegistryError};
+use crate::telemetry::{Exports, HostTelemetry};
+
+pub use builder::HostBuilder;
+pub(crate) use dead::DeadLetters;
+pub use shutdown::{ShutdownReport, Unfinished};
+
+/// Why a host did not start, or did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HostError {
+    /// The bus could not be brought up, or a slot not opened.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// A plugin was not taken into the registry.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The plugins' dependencies give no order.
+    #[error(transparent)]
+    Order(#[from] OrderError),
+    /// The configuration does not fit a plugin.
+    #[error(transparent)]
+    Settings(#[from] PluginSettingsError),
+    /// A plugin could not be made or initialised.
+    #[error("plugin `{plugin}` could not be {step}: {source}")]
+    Plugin {
+        /// The plugin.
+        plugin: String,
+        /// What was being done to it, as a participle.
+        step: &'static str,
+        /// What it said.
+        source: PluginError,
+    },
+    /// No plugin has this name.
+    #[error("there is no plugin `{0}`; `plugin list` shows those there are")]
+    NoSuchPlugin(String),
+}
+
+/// A plugin library that was not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The file, or the name that it would have had.
+    pub file: String,
+    /// Why: one sentence.
+    pub reason: String,
+}
+
+/// A running host.
+pub struct Host {
+    shared: Arc<Shared>,
+    scaling: JoinHandle<()>,
+}
+
+struct Shared {
+    config: Config,
+    transport: Arc<dyn Transport>,
+    registry: RwLock<PluginRegistry>,
+    exports: Exports,
+    intake: Arc<Intake>,
+    dead_letters: Arc<DeadLetters>,
+    refused: Vec<Refused>,
+}
+
+impl Host {
+    /// Starts putting a host together.
+    pub fn builder() -> HostBuilder {
+        HostBuilder::default()
+    }
+
+    /// A context for a tool that is no plugin: it publishes, requests and subscribes at once, under this
+    /// name, until the host stops its intake.
+    pub fn client(&self, name: &str) -> PluginContext {
+        let transport = ClientTransport {
+            transport: Arc::clone(&self.shared.transport),
+            intake: Arc::clone(&self.shared.intake),
+        };
+        let telemetry = HostTelemetry::new(name, self.shared.exports.clone());
+        let version = env!("CARGO_PKG_VERSION");
+        PluginContext::new(name, version, Map::new(), Arc::new(transport), Arc::new(telemetry))
+    }
+
+    /// Subscribes to all of a pattern's messages: publishers wait for this subscriber when it is more than
+    /// `capacity` messages behind, so keep reading.
+    ///
+    /// # Errors
+    /// [`HostError::Bus`] when the bus is closed.
+    pub async fn watch(
+        &self,
+        pattern: &Pattern,
+        capacity: usize,
+    ) -> Result<Subscription, HostError> {
+        let options = SubscribeOptions { capacity, overflow: Overflow::Block };
+        Ok(self.shared.transport.subscribe(pattern, options).await?)
+    }
+
+    /// The plugins, in the order in which they were initialised.
+    pub fn plugins(&self) -> Vec<PluginEntry> {
+        self.shared.registry.read().in_order().iter().map(|plugin| plugin.entry()).collect()
+    }
+
+    /// One plugin.
+    ///
+    /// # Errors
+    /// [`HostError::NoSuchPlugin`].
+    pub fn plugin(&self, name: &str) -> Result<PluginEntry, HostError> {
+        self.managed(name).map(|plugin| plugin.entry())
+    }
+
+    /// The plugins of a type.
+    pub fn plugins_of_type(&self, plugin_type: PluginType) -> Vec<PluginEntry> {
+        self.shared.registry.read().of_type(plugin_type).iter().map(|p| p.entry()).collect()
+    }
+
+    /// The libraries that were found and not taken.
+    pub fn refused(&self) -> &[Refused] {
+        &self.shared.refused
+    }
+
+    /// The configuration that the host runs with.
+    pub fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    /// The dead letters that the host remembers, oldest first, and how many it had to forget.
+    pub fn dead_letters(&self) -> (Vec<DeadLetter>, u64) {
+        self.shared.dead_letters.list()
+    }
+
+    /// Pauses a plugin: its messages wait in its queue.
+    ///
+    /// # Errors
+    /// [`HostError::NoSuchPlugin`], or [`HostError::Plugin`] when the plugin refuses.
+    pub async fn pause(&self, plugin: &str) -> Result<(), HostError> {
+        let managed = self.managed(plugin)?;
+        managed.pause().await.map_err(failed(plugin, "paused"))
+    }
+
+    /// Lets a paused plugin's messages flow again.
+    ///
+    /// # Errors
+    /// As [`pause`](Self::pause).
+    pub async fn resume(&self, plugin: &str) -> Result<(), HostError> {
+        let managed = self.managed(plugin)?;
+        managed.resume().await.map_err(failed(plugin, "resumed"))
+    }
+
+    /// Has a plugin forget what it remembers; it handles no message meanwhile.
+    ///
+    /// # Errors
+    /// As [`pause`](Self::pause).
+    pub async fn reset(&self, plugin: &str) -> Result<(), HostError> {
+        let managed = self.managed(plugin)?;
+        managed.reset().await.map_err(failed(plugin, "reset"))
+    }
+
+    /// How a plugin says it is.
+    ///
+    /// # Errors
+    /// [`HostError::NoSuchPlugin`].
+    pub async fn health(&self, plugin: &str) -> Result<Health, HostError> {
+        Ok(self.managed(plugin)?.health().await)
+    }
+
+    /// A plugin's own figures.
+    ///
+    /// # Errors
+    /// [`HostError::NoSuchPlugin`].
+    pub async fn plugin_metrics(&self, plugin: &str) -> Result<Value, HostError> {
+        Ok(self.managed(plugin)?.own_metrics().await)
+    }
+
+    fn managed(&self, name: &str) -> Result<Arc<Managed>, HostError> {
+        let plugin = self.shared.registry.read().get(name);
+        plugin.ok_or_else(|| HostError::NoSuchPlugin(name.to_owned()))
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.scaling.abort();
+        self.shared.transport.close();
+    }
+}
+
+fn failed(plugin: &str, step: &'static str) -> impl FnOnce(PluginError) -> HostError {
+    let plugin = plugin.to_owned();
+    move |source| HostError::Plugin { plugin, step, source }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host").field("plugins", &self.plugins().len()).finish_non_exhaustive()
+    }
+}

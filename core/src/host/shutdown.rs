@@ -1,0 +1,99 @@
+//! Ending a host.
+
+use std::sync::Arc;
+
+use echo_sdk::Topic;
+use echo_sdk::contract::system::{HOST_STOPPING, HostEvent, PluginStatus};
+use uuid::Uuid;
+
+use super::Host;
+use crate::registry::{Ended, Managed, announce};
+
+/// A message that a shutdown left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    /// The slot that had it.
+    pub slot: String,
+    /// The topic that it came on.
+    pub topic: Topic,
+    /// Its id.
+    pub id: Uuid,
+}
+
+/// How a shutdown went, and what it could not finish.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ShutdownReport {
+    /// Messages that nobody handled in time.
+    pub unfinished: Vec<Unfinished>,
+    /// What went wrong with which plugin.
+    pub faults: Vec<String>,
+}
+
+impl ShutdownReport {
+    /// Whether everything was finished and nothing went wrong.
+    pub fn is_clean(&self) -> bool {
+        self.unfinished.is_empty() && self.faults.is_empty()
+    }
+
+    fn add(&mut self, plugin: &Managed, ended: Ended) {
+        let name = plugin.name();
+        self.unfinished.extend(ended.unfinished.into_iter().map(|received| Unfinished {
+            slot: name.to_owned(),
+            topic: received.topic,
+            id: received.message.id(),
+        }));
+        if ended.workers.cut_off > 0 {
+            let count = ended.workers.cut_off;
+            self.faults.push(format!("{count} handlers of `{name}` were cut off"));
+        }
+        if ended.workers.stuck > 0 {
+            let count = ended.workers.stuck;
+            self.faults.push(format!("{count} handlers of `{name}` block their threads and go on"));
+        }
+        if let Some(error) = ended.error {
+            self.faults.push(format!("`{name}` did not shut down well: {error}"));
+        }
+    }
+}
+
+impl Host {
+    /// Ends the host: stops the intake, lets the queues run empty within `shutdown.timeout`, then shuts the
+    /// plugins down, dependents first. What it could not finish, it says.
+    pub async fn shutdown(self) -> ShutdownReport {
+        let shared = Arc::clone(&self.shared);
+        shared.intake.stop();
+        let names = self.plugins().into_iter().map(|plugin| plugin.name).collect();
+        announce(&*shared.transport, HOST_STOPPING, &HostEvent { plugins: names });
+        let plugins = shared.registry.read().in_order();
+        let drained = drain(&plugins);
+        // Past the time the plugins are stopped all the same; what they leave is in the report.
+        let _ = tokio::time::timeout(shared.config.shutdown.timeout, drained).await;
+        drop(plugins);
+        self.scaling.abort();
+        let mut report = ShutdownReport::default();
+        let plugins = shared.registry.write().drain();
+        for plugin in plugins {
+            let ended = plugin.stop().await;
+            report.add(&plugin, ended);
+            plugin.forget();
+        }
+        shared.transport.close();
+        report
+    }
+}
+
+/// Waits until no plugin has anything left: one that runs empty may have given another something to do.
+async fn drain(plugins: &[Arc<Managed>]) {
+    loop {
+        let mut waited = false;
+        for plugin in plugins.iter().filter(|plugin| plugin.status() == PluginStatus::Running) {
+            if plugin.entry().resources.queue_depth > 0 {
+                waited = true;
+                plugin.idle().await;
+            }
+        }
+        if !waited {
+            return;
+        }
+    }
+}

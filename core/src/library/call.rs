@@ -1,0 +1,97 @@
+//! A future of a plugin's, as the host polls it.
+
+#![allow(unsafe_code, reason = "calls of a library's functions")]
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use echo_sdk::abi::{Answer, Bytes, Call, MessageView, Op, exchange};
+use echo_sdk::{BaseMessage, Topic};
+
+use super::buffer::Buffer;
+use super::plugin::Instance;
+
+/// Something that a plugin is asked. It starts with the first poll, and ends with an answer or when it is
+/// dropped. One crossing of the boundary is enough for a handler that never waits.
+pub(super) struct Asking<'a> {
+    instance: &'a Instance,
+    call: Call,
+    /// Where the plugin's future lies, while there is one.
+    future: Option<Buffer>,
+    lent: PhantomData<(&'a Topic, &'a BaseMessage)>,
+}
+
+// SAFETY: the plugin's future is `Send`, which its side of the boundary checks, and so is what is lent.
+unsafe impl Send for Asking<'_> {}
+
+impl<'a> Asking<'a> {
+    /// Asks a plugin for what takes nothing.
+    pub(super) fn op(instance: &'a Instance, op: Op) -> Self {
+        Self::new(instance, op, Bytes::lend(""), MessageView::NONE)
+    }
+
+    /// Asks a plugin to handle a message.
+    pub(super) fn handle(
+        instance: &'a Instance,
+        topic: &'a Topic,
+        message: &'a BaseMessage,
+    ) -> Self {
+        let (topic, message) = (Bytes::lend(topic.as_str()), MessageView::lend(message));
+        Self::new(instance, Op::Process, topic, message)
+    }
+
+    fn new(instance: &'a Instance, op: Op, topic: Bytes, message: MessageView) -> Self {
+        let size = size_of::<Call>() as u32;
+        let call = Call { size, op: op.code(), topic, message };
+        Self { instance, call, future: None, lent: PhantomData }
+    }
+}
+
+impl Future for Asking<'_> {
+    type Output = Answer;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        let this = self.get_mut();
+        let Instance { table, layout, .. } = this.instance;
+        let plugin = this.instance.plugin();
+        let (buffer, polled) = match this.future.take() {
+            Some(buffer) => {
+                // SAFETY: the plugin's future lies there, pending since the last poll.
+                let poll = |waker, out| unsafe { (table.poll)(buffer.start(), waker, out) };
+                let polled = exchange(cx, poll);
+                (buffer, polled)
+            }
+            None => {
+                let buffer = Buffer::take(*layout);
+                // SAFETY: the buffer has the declared layout and stays where it is; plugin, topic and message
+                // are borrowed for as long as this future lives, and it drops the plugin's.
+                let start = |waker, out| unsafe {
+                    (table.start)(plugin, &raw const this.call, buffer.start(), waker, out)
+                };
+                let polled = exchange(cx, start);
+                (buffer, polled)
+            }
+        };
+        match polled {
+            Poll::Pending => this.future = Some(buffer),
+            Poll::Ready(_) => buffer.give_back(),
+        }
+        polled
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        let Some(buffer) = self.future.take() else { return };
+        let mut answer = Answer::done();
+        // SAFETY: the plugin's future lies there, pending, and is not used again.
+        unsafe { (self.instance.table.drop)(buffer.start(), &raw mut answer) };
+        buffer.give_back();
+        if let Err(error) = answer.finished() {
+            let plugin = self.instance.name();
+            tracing::warn!(plugin, %error, "a handler that was cut off panicked");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Plugin libraries: shared objects that are loaded while the host runs, and unloaded again.
+//!
+//! [`load`] looks at a file before it lets the system load it, agrees with the library on the version of the
+//! [boundary](echo_sdk::abi), creates the plugin and gives it back as a [`LibraryPlugin`], which is a
+//! [`Plugin`](echo_sdk::Plugin) like any other. Each library has threads of its own, a small tokio runtime:
+//! what a plugin leaves behind in a thread, it leaves in one that ends before the library goes.
+//!
+//! Reading order: `file` (what can be said of a file), `mapping` (the system's loader), `enter` (the
+//! handshake), `host` (what the plugin can call), `buffer` and `call` (a future that crosses), `plugin`,
+//! `threads`; `error` and `report` are the outcomes.
+
+mod buffer;
+mod call;
+mod enter;
+mod error;
+mod file;
+mod host;
+mod mapping;
+mod plugin;
+mod report;
+mod telemetry;
+#[cfg(test)]
+mod tests;
+mod threads;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use echo_sdk::{Manifest, PluginContext};
+use tokio::runtime::Handle;
+
+use enter::enter;
+use host::Host;
+use mapping::Mapping;
+use plugin::Instance;
+use threads::{Threads, apart};
+
+#[doc(hidden)]
+pub use enter::adopt;
+pub use error::{Fault, LibraryError};
+pub use plugin::LibraryPlugin;
+pub use report::{Quarantine, UnloadOutcome, UnloadReport};
+
+/// Loads the library at `path` and creates its plugin with the context that `context` makes for its manifest.
+///
+/// Blocks while the library's own code creates the plugin; call it where blocking is allowed.
+///
+/// # Errors
+/// [`LibraryError`] that names the file and what is wrong with it. Nothing of it runs on then.
+pub fn load(
+    path: &Path,
+    context: impl FnOnce(&Manifest) -> PluginContext,
+) -> Result<LoadedLibrary, LibraryError> {
+    load_file(path, context).map_err(|fault| LibraryError { path: path.to_owned(), fault })
+}
+
+fn load_file(
+    path: &Path,
+    context: impl FnOnce(&Manifest) -> PluginContext,
+) -> Result<LoadedLibrary, Fault> {
+    let file = file::read(path)?;
+    let manifest = file::inspect(&file)?;
+    let hash = file::hash(&file);
+    let threads = Threads::start(&manifest).map_err(Fault::Threads)?;
+    let host = Arc::new(Host::new(context(&manifest)));
+    let name = format!("{}-{hash:.16}", manifest.name);
+    // From here on the library's own code runs, on a thread that ends before the library can.
+    let opened = apart(&manifest.name, || {
+        let mapping = Mapping::open(&file, &name)?;
+        let created = enter(&mapping, &manifest, &host);
+        Ok((mapping, created))
+    });
+    let (mapping, created) = opened.map_err(Fault::Threads).flatten()?;
+    match created {
+        Ok(instance) => {
+            let plugin = LibraryPlugin::new(instance, threads.handle().clone());
+            Ok(LoadedLibrary { manifest, path: path.to_owned(), hash, plugin, threads, mapping })
+        }
+        Err(fault) => {
+            // What still holds the context may still run, so its code has to stay.
+            if Arc::strong_count(&host) == 1 {
+                mapping.close();
+            }
+            Err(fault)
+        }
+    }
+}
+
+/// A library that is loaded, with its plugin and its threads.
+///
+/// Dropping it without [`unload`](Self::unload) leaves the library in memory, where it does no harm.
+#[derive(Debug)]
+pub struct LoadedLibrary {
+    manifest: Manifest,
+    path: PathBuf,
+    hash: String,
+    plugin: LibraryPlugin,
+    threads: Threads,
+    mapping: Mapping,
+}
+
+impl LoadedLibrary {
+    /// The plugin; its clones are to be dropped before the library is unloaded.
+    pub fn plugin(&self) -> LibraryPlugin {
+        self.plugin.clone()
+    }
+
+    /// The library's manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The file that was loaded.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The SHA-256 of the file as it was loaded, in hexadecimal digits.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// Where the plugin's workers have to run: on the threads that belong to this library.
+    pub fn runtime(&self) -> &Handle {
+        self.threads.handle()
+    }
+
+    /// Ends the library's threads, drops the plugin, and takes the library out of memory.
+    ///
+    /// Waits up to the manifest's `shutdown_timeout` for the threads. Call it after
+    /// [`Plugin::shutdown`](echo_sdk::Plugin::shutdown), with every clone of the plugin gone, and where blocking
+    /// is allowed. What cannot be taken out safely stays where it is, and the report says why.
+    pub fn unload(self) -> UnloadReport {
+        let Self { manifest, path, hash, plugin, threads, mapping } = self;
+        let timeout = manifest.worker_pool.shutdown_timeout;
+        let instance = plugin.into_instance();
+        let host = Arc::clone(instance.host());
+        // Dropping the plugin runs its code, so this too happens on a thread that ends before the library.
+        let ended = apart(&manifest.name, move || {
+            threads.end(timeout)?;
+            Arc::try_unwrap(instance).map(Instance::destroy).map_err(Quarantine::keep)
+        });
+        let (outcome, panic) = match ended.map_err(Quarantine::NoThread).flatten() {
+            Ok(panic) if Arc::strong_count(&host) == 1 => (mapping.close(), panic),
+            Ok(panic) => (UnloadOutcome::Quarantined(Quarantine::ContextHeld), panic),
+            Err(quarantine) => (UnloadOutcome::Quarantined(quarantine), None),
+        };
+        UnloadReport { plugin: manifest.name, path, hash, outcome, panic }
+    }
+}

@@ -1,0 +1,275 @@
+//! One plugin through its life.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use echo_bus::Transport;
+use echo_sdk::contract::system::{POOL_SCALED, PluginEvent, PluginStatus, PoolScaled};
+use echo_sdk::{BaseMessage, Health, Manifest, PluginError, Received, Topic, WorkerPoolConfig};
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::runtime::Handle;
+
+use super::{Origin, PluginEntry, PluginMetrics, PluginResources};
+use crate::actor::{Actor, Operation, SlotRuntime, on_runtime};
+use crate::pool::{Change, Seen, Stopped, WorkerPool};
+
+/// The name under which the host publishes events about itself.
+pub(crate) const HOST_SOURCE: &str = "host";
+
+/// A plugin, its slot and its workers.
+pub(crate) struct Managed {
+    manifest: Manifest,
+    origin: Origin,
+    pool_config: WorkerPoolConfig,
+    actor: Arc<dyn Actor>,
+    runtime: Handle,
+    slot: Arc<SlotRuntime>,
+    pool: WorkerPool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Clone)]
+struct State {
+    status: PluginStatus,
+    since: DateTime<Utc>,
+    reason: Option<String>,
+}
+
+/// How a plugin's end went.
+#[derive(Debug, Default)]
+pub(crate) struct Ended {
+    pub(crate) workers: Stopped,
+    /// Messages that nobody handled.
+    pub(crate) unfinished: Vec<Received>,
+    /// What its `shutdown` said, if it failed.
+    pub(crate) error: Option<PluginError>,
+}
+
+impl Managed {
+    /// A plugin that has been made, with its slot open; nothing of it runs yet.
+    pub(crate) fn new(
+        manifest: Manifest,
+        origin: Origin,
+        pool_config: WorkerPoolConfig,
+        actor: Arc<dyn Actor>,
+        runtime: Handle,
+        slot: Arc<SlotRuntime>,
+    ) -> Self {
+        let pool = WorkerPool::new(
+            pool_config.clone(),
+            runtime.clone(),
+            Arc::clone(&actor),
+            Arc::clone(&slot),
+        );
+        let state = State { status: PluginStatus::Registered, since: Utc::now(), reason: None };
+        let managed = Self {
+            manifest,
+            origin,
+            pool_config,
+            actor,
+            runtime,
+            slot,
+            pool,
+            state: Mutex::new(state),
+        };
+        managed.tell(None, PluginStatus::Registered, None);
+        managed
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.manifest.name
+    }
+
+    pub(crate) fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    pub(crate) fn status(&self) -> PluginStatus {
+        self.state.lock().status
+    }
+
+    /// Initialises the plugin and starts its workers.
+    pub(crate) async fn start(&self) -> Result<(), PluginError> {
+        self.enter(PluginStatus::Initializing, None);
+        match self.operate(Operation::Init).await {
+            Ok(()) => {
+                self.pool.start();
+                self.enter(PluginStatus::Running, None);
+                Ok(())
+            }
+            Err(error) => {
+                self.fail(&error.to_string());
+                Err(error)
+            }
+        }
+    }
+
+    /// Marks the plugin as failed; its slot takes no more messages.
+    pub(crate) fn fail(&self, reason: &str) {
+        self.slot.slot.close();
+        self.enter(PluginStatus::Failed, Some(reason.to_owned()));
+    }
+
+    /// Lets messages wait, then tells the plugin.
+    pub(crate) async fn pause(&self) -> Result<(), PluginError> {
+        self.slot.slot.pause();
+        if let Err(error) = self.operate(Operation::Pause).await {
+            self.slot.slot.resume();
+            return Err(error);
+        }
+        self.enter(PluginStatus::Paused, None);
+        Ok(())
+    }
+
+    /// Tells the plugin, then lets messages flow again.
+    pub(crate) async fn resume(&self) -> Result<(), PluginError> {
+        self.operate(Operation::Resume).await?;
+        self.slot.slot.resume();
+        self.enter(PluginStatus::Running, None);
+        Ok(())
+    }
+
+    /// Has the plugin forget what it remembers, with no message in hand.
+    pub(crate) async fn reset(&self) -> Result<(), PluginError> {
+        self.pool.stop(self.pool_config.shutdown_timeout).await;
+        let reset = self.operate(Operation::Reset).await;
+        self.pool.start();
+        reset
+    }
+
+    /// Ends the plugin: no more messages, those in hand finished, then its `shutdown`.
+    pub(crate) async fn stop(&self) -> Ended {
+        let patience = self.pool_config.shutdown_timeout;
+        let ran = !matches!(self.status(), PluginStatus::Registered | PluginStatus::Failed);
+        self.enter(PluginStatus::Draining, None);
+        self.slot.slot.close();
+        let workers = self.pool.stop(patience).await;
+        let error = if ran { self.shut_down(patience).await.err() } else { None };
+        let unfinished = self.slot.slot.take_remaining();
+        self.enter(PluginStatus::Stopped, error.as_ref().map(ToString::to_string));
+        Ended { workers, unfinished, error }
+    }
+
+    async fn shut_down(&self, patience: Duration) -> Result<(), PluginError> {
+        let shutdown = self.operate(Operation::Shutdown);
+        tokio::time::timeout(patience, shutdown).await.unwrap_or_else(|_| {
+            let patience = echo_sdk::duration::format(patience);
+            let text = format!("its shutdown took longer than {patience}");
+            Err(PluginError::ProcessingError(text))
+        })
+    }
+
+    async fn operate(&self, operation: Operation) -> Result<(), PluginError> {
+        on_runtime(&self.runtime, Arc::clone(&self.actor).run(operation)).await?
+    }
+
+    /// How the plugin says it is.
+    pub(crate) async fn health(&self) -> Health {
+        let health = on_runtime(&self.runtime, Arc::clone(&self.actor).health()).await;
+        health.unwrap_or_else(|error| Health::Unhealthy(error.to_string()))
+    }
+
+    /// The plugin's own figures.
+    pub(crate) async fn own_metrics(&self) -> Value {
+        let metrics = on_runtime(&self.runtime, Arc::clone(&self.actor).metrics()).await;
+        metrics.unwrap_or_else(|error| Value::String(error.to_string()))
+    }
+
+    /// Resolves once nothing is left in the plugin's slot.
+    pub(crate) async fn idle(&self) {
+        self.slot.slot.idle().await;
+    }
+
+    /// Looks at the pool and the slot, once an interval; gives what the pool did and the cores it can use.
+    pub(crate) fn look(&self) -> (Seen, usize) {
+        let stats = self.slot.slot.stats();
+        self.slot.metrics.queue_depth.set(stats.held as f64);
+        self.slot.metrics.dropped.absolute(stats.dropped);
+        (self.pool.look(), self.pool.cores())
+    }
+
+    /// Changes the pool's size where that helps, and tells of it.
+    pub(crate) fn scale(&self, seen: Seen, saturated: bool) {
+        let Some(Change { workers, reason }) = self.pool.scale(seen, saturated) else {
+            return;
+        };
+        tracing::debug!(plugin = self.name(), from = seen.workers, to = workers, reason, "pool");
+        let plugin = self.name().to_owned();
+        let event = PoolScaled { plugin, from: seen.workers, to: workers, reason };
+        announce(&*self.slot.transport, POOL_SCALED, &event);
+    }
+
+    pub(crate) fn entry(&self) -> PluginEntry {
+        let State { status, since, reason } = self.state.lock().clone();
+        let stats = self.slot.slot.stats();
+        let counters = &self.slot.counters;
+        PluginEntry {
+            name: self.manifest.name.clone(),
+            version: self.manifest.version.clone(),
+            description: self.manifest.description.clone(),
+            plugin_type: self.manifest.plugin_type,
+            origin: self.origin.clone(),
+            status,
+            last_status_change: since,
+            reason,
+            metrics: PluginMetrics {
+                delivered: counters.delivered.load(Ordering::Relaxed),
+                acknowledged: counters.acknowledged.load(Ordering::Relaxed),
+                forwarded: counters.forwarded.load(Ordering::Relaxed),
+                retried: counters.retried.load(Ordering::Relaxed),
+                failed: counters.failed.load(Ordering::Relaxed),
+                dead: counters.dead.load(Ordering::Relaxed),
+                published: counters.published.load(Ordering::Relaxed),
+                dropped: stats.dropped,
+            },
+            resources: PluginResources {
+                workers: self.pool.size(),
+                queue_depth: stats.held,
+                queue_capacity: stats.capacity,
+                delayed: stats.delayed,
+            },
+        }
+    }
+
+    fn enter(&self, status: PluginStatus, reason: Option<String>) {
+        let before = {
+            let mut state = self.state.lock();
+            let before = state.status;
+            *state = State { status, since: Utc::now(), reason: reason.clone() };
+            before
+        };
+        self.tell(Some(before), status, reason);
+    }
+
+    fn tell(&self, before: Option<PluginStatus>, status: PluginStatus, reason: Option<String>) {
+        self.slot.metrics.set_status(before, status);
+        let event = PluginEvent {
+            plugin: self.manifest.name.clone(),
+            version: self.manifest.version.clone(),
+            status,
+            since: self.state.lock().since,
+            reason,
+        };
+        announce(&*self.slot.transport, &status.topic(), &event);
+    }
+
+    /// Tells that the plugin is gone, and gives up what holds it.
+    pub(crate) fn forget(self: Arc<Self>) {
+        self.enter(PluginStatus::Unloaded, None);
+    }
+}
+
+/// Publishes an event of the host's. Events neither wait nor fail what they tell of.
+pub(crate) fn announce<T: Serialize>(transport: &dyn Transport, topic: &str, event: &T) {
+    let published = Topic::new(topic).map_err(PluginError::from).and_then(|topic| {
+        let message = BaseMessage::builder(HOST_SOURCE).data(event).build()?;
+        Ok(transport.publish_unbounded(&topic, message)?)
+    });
+    if let Err(error) = published {
+        tracing::debug!(topic, %error, "an event was not published");
+    }
+}

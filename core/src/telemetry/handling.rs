@@ -1,0 +1,130 @@
+//! The span around the handling of one message.
+
+use std::time::Duration;
+
+use echo_sdk::{BaseMessage, PluginError, ProcessingStatus, Topic};
+use opentelemetry::KeyValue;
+use opentelemetry::trace::{Span as _, SpanKind, Status};
+use opentelemetry_sdk::trace::Span;
+
+use super::scope::TraceScope;
+use super::{HostTelemetry, span};
+
+/// What became of a message in a handler's hands.
+#[derive(Debug, Clone, Copy)]
+pub enum Outcome<'a> {
+    /// The handler answered.
+    Answered(&'a ProcessingStatus),
+    /// The handler failed or panicked.
+    Error(&'a PluginError),
+    /// The handler was stopped at its deadline.
+    TimedOut(Duration),
+}
+
+impl Outcome<'_> {
+    /// The outcome as it stands in the span's `echo.status`.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Answered(ProcessingStatus::Acknowledged) => "acknowledged",
+            Self::Answered(ProcessingStatus::RetryLater(_)) => "retry_later",
+            Self::Answered(ProcessingStatus::Failed(_)) => "failed",
+            Self::Answered(ProcessingStatus::Forward(..)) => "forwarded",
+            Self::Error(PluginError::Panicked(_)) => "panicked",
+            Self::Error(_) => "error",
+            Self::TimedOut(_) => "timed_out",
+        }
+    }
+
+    /// Why the handling counts as failed, if it does.
+    fn failure(&self) -> Option<String> {
+        match self {
+            Self::Answered(ProcessingStatus::Failed(reason)) => Some(reason.clone()),
+            Self::Answered(_) => None,
+            Self::Error(error) => Some(error.to_string()),
+            Self::TimedOut(deadline) => {
+                let deadline = echo_sdk::duration::format(*deadline);
+                Some(format!("the handler took longer than its deadline, {deadline}"))
+            }
+        }
+    }
+}
+
+/// One message in one handler's hands.
+///
+/// [`scope`](Self::scope) is to be current while the handler runs. Dropped without [`end`](Self::end), the
+/// handling counts as abandoned: its worker was cut off.
+#[derive(Debug)]
+#[must_use = "a handling that is dropped counts as abandoned"]
+pub struct Handling {
+    scope: TraceScope,
+    span: Option<Box<Span>>,
+}
+
+impl Handling {
+    /// Begins: starts the span, below the place that the message was made at.
+    pub fn begin(telemetry: &HostTelemetry, topic: &Topic, message: &BaseMessage) -> Self {
+        let parent = message.trace_context();
+        let Some(tracer) = telemetry.exports().tracer() else {
+            return Self { scope: parent.into(), span: None };
+        };
+        let name = format!("process {topic}");
+        let mut span = span::start(tracer, name, SpanKind::Consumer, parent.as_ref());
+        if span.is_recording() {
+            span.set_attributes(attributes(telemetry, topic, message));
+        }
+        Self { scope: span::context_of(&span).into(), span: Some(Box::new(span)) }
+    }
+
+    /// The place that the handler works at.
+    pub fn scope(&self) -> &TraceScope {
+        &self.scope
+    }
+
+    /// Ends with what became of the message.
+    pub fn end(mut self, outcome: Outcome<'_>) {
+        let Some(mut span) = self.span.take() else {
+            return;
+        };
+        if !span.is_recording() {
+            return;
+        }
+        span.set_attribute(KeyValue::new("echo.status", outcome.as_str()));
+        if let Outcome::Answered(ProcessingStatus::Forward(topic, _)) = outcome {
+            span.set_attribute(KeyValue::new("echo.forward.topic", topic.as_str().to_owned()));
+        }
+        if let Some(reason) = outcome.failure() {
+            span.set_attribute(KeyValue::new("error.type", outcome.as_str()));
+            span.set_status(Status::error(reason));
+        }
+    }
+}
+
+impl Drop for Handling {
+    fn drop(&mut self) {
+        if let Some(mut span) = self.span.take() {
+            span.set_attribute(KeyValue::new("echo.status", "abandoned"));
+            span.set_attribute(KeyValue::new("error.type", "abandoned"));
+            span.set_status(Status::error("the worker was cut off before the handler answered"));
+        }
+    }
+}
+
+fn attributes(
+    telemetry: &HostTelemetry,
+    topic: &Topic,
+    message: &BaseMessage,
+) -> impl IntoIterator<Item = KeyValue> {
+    let size = i64::try_from(message.data_bytes().len()).unwrap_or(i64::MAX);
+    [
+        KeyValue::new("messaging.system", "echo-core"),
+        KeyValue::new("messaging.operation.type", "process"),
+        KeyValue::new("messaging.operation.name", "process"),
+        KeyValue::new("messaging.destination.name", topic.as_str().to_owned()),
+        KeyValue::new("messaging.consumer.group.name", telemetry.plugin()),
+        KeyValue::new("messaging.message.id", message.id().to_string()),
+        KeyValue::new("messaging.message.body.size", size),
+        KeyValue::new("echo.source", message.source().to_owned()),
+        KeyValue::new("echo.attempt", i64::from(message.attempt())),
+        KeyValue::new("echo.hops", i64::from(message.hops())),
+    ]
+}
