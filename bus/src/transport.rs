@@ -7,7 +7,9 @@
 //!   A receiver that is dropped with a message in hand gives it back, one attempt older.
 //! * **Order.** As published, for each publisher, topic and slot with one receiver. Messages with an
 //!   ordering key are handed out one at a time for each key, in the order of their publication, however many
-//!   receivers there are; one that waits for its retry holds back its own key and no other.
+//!   receivers there are; one that waits for its retry holds back its own key and no other. A plain
+//!   subscription gets all of its messages in the order of their publication, and each before a handler
+//!   that it goes to as well can act on it: what follows from a message comes after it.
 //! * **Back-pressure.** A slot's queue is bounded; what waits, what is in hand and what waits for a retry
 //!   count. `publish` waits for room, `try_publish` says [`PublishError::Full`] and delivers to nobody. A
 //!   slot can ask for the oldest or the newest message to be dropped instead, and counts each drop.

@@ -439,3 +439,51 @@ async fn nothing_is_lost_between_publishers_that_come_and_receivers_that_idle() 
     }
     assert_eq!(sum, 4 * 5000 * 5001 / 2);
 }
+
+#[tokio::test]
+async fn a_subscription_keeps_the_order_of_publication_whatever_the_keys() {
+    let bus = bus();
+    let all = Pattern::new(">").unwrap();
+    let mut seen = bus.subscribe(&all, SubscribeOptions::default()).await.unwrap();
+    for data in 0..100 {
+        let message = if data % 3 == 0 { message(data) } else { keyed("k", data) };
+        bus.publish(&topic("a"), message).await.unwrap();
+    }
+    for expected in 0..100 {
+        let received = seen.next().await.unwrap();
+        assert_eq!(received.message.json::<u64>().unwrap(), expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_has_a_message_before_what_a_handler_makes_of_it() {
+    let bus = bus();
+    let handler = slot(&bus, "handler", &["ask"], 1000).await;
+    let mut receiver = handler.receiver();
+    let all = Pattern::new(">").unwrap();
+    // Subscribed after the slot was opened, and before it all the same.
+    let mut seen = bus.subscribe(&all, SubscribeOptions::default()).await.unwrap();
+    let answering = tokio::spawn({
+        let bus = bus.clone();
+        async move {
+            for _ in 0..1000 {
+                let (data, _) = take(&mut receiver).await.unwrap();
+                bus.publish(&topic("answer"), message(data)).await.unwrap();
+                receiver.settle(Settlement::Done);
+            }
+        }
+    });
+    for data in 0..1000 {
+        bus.publish(&topic("ask"), keyed("k", data)).await.unwrap();
+    }
+    answering.await.unwrap();
+    let mut asked = 0;
+    for _ in 0..2000 {
+        let received = seen.next().await.unwrap();
+        let data: u64 = received.message.json().unwrap();
+        match received.topic.as_str() {
+            "ask" => asked = data + 1,
+            _ => assert!(data < asked, "the answer {data} came before its question"),
+        }
+    }
+}

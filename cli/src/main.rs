@@ -1,2 +1,39 @@
-//! The `echo-core` command.
-fn main() {}
+//! The `echo-core` command: arguments, checked, then one of the [`commands`].
+//!
+//! Everything that a run does happens as messages on a bus; this program starts a host, asks for what is
+//! wanted by a message, and listens. Reading order: [`args`], [`commands`], [`runlog`], [`summary`],
+//! [`report`], [`exit`].
+
+mod args;
+mod builtin;
+mod commands;
+mod exit;
+mod faults;
+mod host;
+mod interrupts;
+mod libraries;
+mod output;
+mod progress;
+mod report;
+mod runlog;
+mod stream;
+mod suites;
+mod summary;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::Cli;
+use output::Output;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output::new(cli.global.color, cli.global.verbosity());
+    let exit = commands::execute(cli, &output).unwrap_or_else(|failure| {
+        output.complain(failure.show(output.err));
+        failure.exit
+    });
+    exit.into()
+}

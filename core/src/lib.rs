@@ -9,6 +9,7 @@
 
 pub mod config;
 pub mod host;
+pub mod library;
 pub mod telemetry;
 
 mod actor;

@@ -252,6 +252,18 @@ impl PluginContext {
         Self(Arc::new(Inner { name, version, config, transport, telemetry }))
     }
 
+    /// The bus behind the context; for hosts that pass it on.
+    #[doc(hidden)]
+    pub fn transport(&self) -> &Arc<dyn MessageTransport> {
+        &self.0.transport
+    }
+
+    /// The telemetry behind the context; for hosts that pass it on.
+    #[doc(hidden)]
+    pub fn telemetry(&self) -> &Arc<dyn Telemetry> {
+        &self.0.telemetry
+    }
+
     /// The plugin's name.
     pub fn plugin_name(&self) -> &str {
         &self.0.name

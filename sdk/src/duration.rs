@@ -9,7 +9,9 @@ use serde::{Deserialize, Deserializer, Serializer, de};
 
 /// A text that is no duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no duration; write a number and a unit, such as \"250ms\", \"5s\", \"2m\" or \"1h 30m\"")]
+#[error(
+    "`{0}` is no duration; write a number and a unit, such as \"250ms\", \"5s\", \"2m\" or \"1h 30m\""
+)]
 pub struct DurationError(String);
 
 const UNITS: [(&str, f64); 7] = [
@@ -111,11 +113,12 @@ pub mod option {
     }
 }
 
+/// The JSON Schema of a duration, for `#[schemars(schema_with = "echo_sdk::duration::schema")]`.
 #[cfg(feature = "schema")]
-pub(crate) fn schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+pub fn schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
+        "title": "duration",
         "type": "string",
-        "format": "duration",
         "pattern": r"^\s*([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h)\s*)+$",
         "examples": ["250ms", "5s", "2m"],
     })

@@ -8,8 +8,12 @@
 //! [`context`](PluginContext), [`manifest`](Manifest); then [`contract`], the data of the topics that
 //! everybody shares.
 
+pub mod abi;
 pub mod contract;
 pub mod duration;
+#[cfg(feature = "service")]
+pub mod service;
+pub mod testing;
 
 mod context;
 mod manifest;

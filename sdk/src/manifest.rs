@@ -26,7 +26,9 @@ pub enum ManifestError {
 }
 
 /// What a plugin is for; the registry indexes by it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum PluginType {
@@ -129,14 +131,20 @@ impl WorkerPoolConfig {
     pub fn validate(&self) -> Result<(), ManifestError> {
         let fault = |field, fault: String| Err(ManifestError::Field { field, fault });
         if self.min_workers == 0 {
-            return fault("worker_pool.min_workers", "is 0; a plugin needs at least 1 worker".into());
+            return fault(
+                "worker_pool.min_workers",
+                "is 0; a plugin needs at least 1 worker".into(),
+            );
         }
         if self.max_workers < self.min_workers {
             let (max, min) = (self.max_workers, self.min_workers);
             return fault("worker_pool.max_workers", format!("is {max}, below min_workers, {min}"));
         }
         if self.queue_size == 0 {
-            return fault("worker_pool.queue_size", "is 0; a queue holds at least 1 message".into());
+            return fault(
+                "worker_pool.queue_size",
+                "is 0; a queue holds at least 1 message".into(),
+            );
         }
         if !(self.scaling_threshold > 0.0 && self.scaling_threshold <= 1.0) {
             let value = self.scaling_threshold;
@@ -146,7 +154,10 @@ impl WorkerPoolConfig {
             );
         }
         if self.max_attempts == 0 {
-            return fault("worker_pool.max_attempts", "is 0; a message is tried at least once".into());
+            return fault(
+                "worker_pool.max_attempts",
+                "is 0; a message is tried at least once".into(),
+            );
         }
         Ok(())
     }
@@ -252,7 +263,10 @@ impl Manifest {
         }
         if self.version.split('.').count() < 3 {
             let version = &self.version;
-            return fault("version", format!("is `{version}`; write three numbers, such as `1.0.0`"));
+            return fault(
+                "version",
+                format!("is `{version}`; write three numbers, such as `1.0.0`"),
+            );
         }
         let symbol = self.entry_point.as_bytes();
         let symbol_char = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';

@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{BaseMessage, MessageError, PluginContext, PublishError, RequestError, Topic, TopicError};
+use crate::{
+    BaseMessage, MessageError, PluginContext, PublishError, RequestError, Topic, TopicError,
+};
 
 /// What became of a message; the answer of every handler.
 #[derive(Debug, Clone, PartialEq)]
@@ -90,7 +92,11 @@ pub enum Health {
 
 impl From<bool> for Health {
     fn from(healthy: bool) -> Self {
-        if healthy { Self::Healthy } else { Self::Unhealthy("the plugin's own check failed".into()) }
+        if healthy {
+            Self::Healthy
+        } else {
+            Self::Unhealthy("the plugin's own check failed".into())
+        }
     }
 }
 

@@ -73,7 +73,9 @@ fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     if bytes.len() != 2 * N || !bytes.iter().all(lower_hex) {
         return None;
     }
-    let digit = |byte: u8| if byte <= b'9' { byte - b'0' } else { byte - b'a' + 10 };
+    let digit = |byte: u8| {
+        if byte <= b'9' { byte - b'0' } else { byte - b'a' + 10 }
+    };
     let mut out = [0; N];
     for (byte, pair) in out.iter_mut().zip(bytes.chunks_exact(2)) {
         *byte = digit(pair[0]) << 4 | digit(pair[1]);

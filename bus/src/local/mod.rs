@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 
 use self::delays::Delays;
 use self::inbox::Inboxes;
-use self::queue::{LocalSlot, Queue, Room};
+use self::queue::{LocalSlot, Queue, Reader, Room};
 use self::receiver::LocalStream;
 use crate::routing::{Router, Target};
 use crate::transport::{BusError, Features, Slot, SlotOptions, SubscribeOptions, Transport};
@@ -192,12 +192,13 @@ impl LocalTransport {
         Ok(())
     }
 
-    fn open(&self, options: SlotOptions) -> Result<LocalSlot, BusError> {
+    fn open(&self, options: SlotOptions, reader: Reader) -> Result<LocalSlot, BusError> {
         if self.0.closed.load(Ordering::Acquire) {
             return Err(BusError::Closed);
         }
         let delays = Arc::clone(&self.0.delays);
-        let queue = Queue::new(&options.name, options.capacity, options.overflow, delays);
+        let queue =
+            Queue::new(&options.name, options.capacity, options.overflow, reader, delays);
         match self.0.slots.entry(options.name) {
             dashmap::Entry::Occupied(taken) if taken.get().strong_count() > 0 => {
                 return Err(BusError::SlotTaken(taken.key().clone()));
@@ -291,18 +292,19 @@ impl Transport for LocalTransport {
     ) -> BoxFuture<'a, Result<Subscription, BusError>> {
         Box::pin(async move {
             let number = self.0.next_subscription.fetch_add(1, Ordering::Relaxed);
-            let slot = self.open(SlotOptions {
+            let options = SlotOptions {
                 name: format!("$subscription.{number}"),
                 patterns: vec![pattern.clone()],
                 capacity: options.capacity,
                 overflow: options.overflow,
-            })?;
+            };
+            let slot = self.open(options, Reader::Subscription)?;
             Ok(Subscription::new(LocalStream::new(slot)))
         })
     }
 
     fn open_slot(&self, options: SlotOptions) -> BoxFuture<'_, Result<Arc<dyn Slot>, BusError>> {
-        Box::pin(async move { Ok(Arc::new(self.open(options)?) as Arc<dyn Slot>) })
+        Box::pin(async move { Ok(Arc::new(self.open(options, Reader::Workers)?) as Arc<dyn Slot>) })
     }
 
     fn close(&self) {

@@ -60,10 +60,31 @@ pub(super) enum Room {
     Closed,
 }
 
+/// Who takes messages out of a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reader {
+    /// The receivers of a slot, which share its messages.
+    Workers,
+    /// A plain subscription: a single reader takes all in the order of publication, whatever their keys.
+    Subscription,
+}
+
+impl Reader {
+    /// Routes go by id. Subscriptions come first, so that they have a message before a handler that acts on
+    /// it publishes what follows from it.
+    fn first_id(self) -> u64 {
+        match self {
+            Self::Subscription => 0,
+            Self::Workers => 1 << 63,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Queue {
     id: u64,
     name: Arc<str>,
+    reader: Reader,
     capacity: usize,
     overflow: Overflow,
     epoch: Instant,
@@ -101,12 +122,14 @@ impl Queue {
         name: &str,
         capacity: usize,
         overflow: Overflow,
+        reader: Reader,
         delays: Arc<Delays>,
     ) -> Arc<Self> {
         let capacity = capacity.clamp(1, MAX_CAPACITY);
         Arc::new(Self {
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            id: reader.first_id() | NEXT_ID.fetch_add(1, Ordering::Relaxed),
             name: name.into(),
+            reader,
             capacity,
             overflow,
             epoch: Instant::now(),
@@ -207,7 +230,7 @@ impl Queue {
     }
 
     fn enqueue(&self, entry: Entry) {
-        if entry.key().is_some() {
+        if self.reader == Reader::Workers && entry.key().is_some() {
             let lane = self.lanes.push(entry);
             lane.into_iter().for_each(|lane| self.ready.push(Ticket::Lane(lane)));
         } else {

@@ -1,8 +1,10 @@
 //! A host: one process that runs plugins on a bus.
 
 mod builder;
+mod candidate;
 mod dead;
 mod shutdown;
+mod starting;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use tokio::task::JoinHandle;
 
 use crate::actor::context::{ClientTransport, Intake};
 use crate::config::{Config, PluginSettingsError};
+use crate::library::LibraryError;
 use crate::registry::{Managed, OrderError, PluginEntry, PluginRegistry, RegistryError};
 use crate::telemetry::{Exports, HostTelemetry};
 
@@ -49,6 +52,9 @@ pub enum HostError {
         /// What it said.
         source: PluginError,
     },
+    /// A plugin library could not be loaded.
+    #[error(transparent)]
+    Library(#[from] LibraryError),
     /// No plugin has this name.
     #[error("there is no plugin `{0}`; `plugin list` shows those there are")]
     NoSuchPlugin(String),

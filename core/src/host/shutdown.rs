@@ -7,6 +7,7 @@ use echo_sdk::contract::system::{HOST_STOPPING, HostEvent, PluginStatus};
 use uuid::Uuid;
 
 use super::Host;
+use crate::library::UnloadOutcome;
 use crate::registry::{Ended, Managed, announce};
 
 /// A message that a shutdown left.
@@ -75,7 +76,11 @@ impl Host {
         for plugin in plugins {
             let ended = plugin.stop().await;
             report.add(&plugin, ended);
-            plugin.forget();
+            if let Some(unloaded) = plugin.forget().await
+                && matches!(unloaded.outcome, UnloadOutcome::Quarantined(_))
+            {
+                report.faults.push(unloaded.to_string());
+            }
         }
         shared.transport.close();
         report

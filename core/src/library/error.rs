@@ -51,7 +51,10 @@ pub enum Fault {
         wanted: u64,
     },
     /// The file is for other machines.
-    #[error("is built for {found} and this host runs on {}; build it for this machine", std::env::consts::ARCH)]
+    #[error(
+        "is built for {found} and this host runs on {}; build it for this machine",
+        std::env::consts::ARCH
+    )]
     Architecture {
         /// The machine that it is built for.
         found: String,

@@ -10,7 +10,7 @@ use echo_sdk::abi::MAJOR;
 use object::Endianness;
 use object::elf::{
     ELFCLASS64, ELFMAG, EM_386, EM_AARCH64, EM_ARM, EM_PPC64, EM_RISCV, EM_S390, EM_X86_64, ET_DYN,
-    FileHeader64,
+    FileHeader64, Machine, NoteType,
 };
 use object::read::elf::{FileHeader, ProgramHeader};
 use sha2::{Digest, Sha256};
@@ -21,17 +21,17 @@ use super::error::Fault;
 pub(super) const MAX_FILE: u64 = 512 * 1024 * 1024;
 
 /// The name and the type of the note that makes a library a plugin.
-const NOTE: (&[u8], u32) = (b"Echo", 1);
+const NOTE: (&[u8], NoteType) = (b"Echo", NoteType(1));
 
 /// The machine of this host, as ELF numbers them.
-const HERE: u16 = if cfg!(target_arch = "x86_64") {
+const HERE: Machine = if cfg!(target_arch = "x86_64") {
     EM_X86_64
 } else if cfg!(target_arch = "aarch64") {
     EM_AARCH64
 } else if cfg!(target_arch = "riscv64") {
     EM_RISCV
 } else {
-    0
+    Machine(0)
 };
 
 /// Reads the whole file.
@@ -67,7 +67,7 @@ pub(super) fn inspect(file: &[u8]) -> Result<Manifest, Fault> {
         return Err(Fault::NotElf);
     }
     // The fifth byte tells 64 bits from 32; a file that ends before it is caught as too short.
-    if file.get(4).is_some_and(|class| *class != ELFCLASS64) {
+    if file.get(4).is_some_and(|class| *class != ELFCLASS64.0) {
         return Err(Fault::Architecture { found: "32-bit machines".into() });
     }
     let header = header(file)?;
@@ -141,7 +141,7 @@ fn manifest(note: &[u8]) -> Result<Manifest, Fault> {
     Manifest::from_json(json).map_err(Fault::Manifest)
 }
 
-fn name_of(machine: u16, endian: Endianness) -> String {
+fn name_of(machine: Machine, endian: Endianness) -> String {
     let name = match machine {
         EM_X86_64 => "x86_64",
         EM_386 => "x86",
@@ -150,7 +150,7 @@ fn name_of(machine: u16, endian: Endianness) -> String {
         EM_RISCV => "riscv64",
         EM_PPC64 => "powerpc64",
         EM_S390 => "s390x",
-        other => return format!("machine {other} of ELF's list"),
+        other => return format!("machine {} of ELF's list", other.0),
     };
     match endian {
         Endianness::Little => name.to_owned(),

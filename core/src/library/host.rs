@@ -12,9 +12,7 @@ use std::time::Duration;
 use echo_sdk::abi::{
     self, Answer, Bytes, HostCall, HostOp, HostTable, MINOR, Poller, Seat, ThinWaker,
 };
-use echo_sdk::{
-    BaseMessage, Manifest, Pattern, PluginContext, PublishError, Subscription, Topic,
-};
+use echo_sdk::{BaseMessage, Manifest, Pattern, PluginContext, PublishError, Subscription, Topic};
 
 use super::telemetry;
 

@@ -54,6 +54,15 @@ pub fn load(
     load_file(path, context).map_err(|fault| LibraryError { path: path.to_owned(), fault })
 }
 
+/// Reads the manifest of the library at `path`; nothing of the library runs.
+///
+/// # Errors
+/// [`LibraryError`] that names the file and what is wrong with it.
+pub fn manifest(path: &Path) -> Result<Manifest, LibraryError> {
+    let inspected = file::read(path).and_then(|file| file::inspect(&file));
+    inspected.map_err(|fault| LibraryError { path: path.to_owned(), fault })
+}
+
 fn load_file(
     path: &Path,
     context: impl FnOnce(&Manifest) -> PluginContext,

@@ -4,7 +4,6 @@
 
 use std::alloc::Layout;
 use std::ffi::c_void;
-use std::future::Future;
 use std::sync::Arc;
 
 use echo_sdk::abi::{Answer, Declaration, Op, PluginTable};
@@ -171,13 +170,12 @@ impl Plugin for LibraryPlugin {
         self.instance.name()
     }
 
-    fn process_message(
+    async fn process_message(
         &self,
         topic: &Topic,
         message: &BaseMessage,
-    ) -> impl Future<Output = Result<ProcessingStatus, PluginError>> + Send {
-        let asking = Asking::handle(&self.instance, topic, message);
-        async move { asking.await.status() }
+    ) -> Result<ProcessingStatus, PluginError> {
+        Asking::handle(&self.instance, topic, message).await.status()
     }
 
     async fn init(&self) -> Result<(), PluginError> {

@@ -6,13 +6,18 @@ use std::ffi::c_void;
 use std::ptr;
 use std::sync::Arc;
 
-use echo_sdk::abi::{Attribute, Bytes, Fault, Measurement, Metric, SpanStart, Trace, attributes, guarded};
+use echo_sdk::abi::{
+    Attribute, Bytes, Fault, Measurement, Metric, SpanStart, Trace, attributes, guarded,
+};
 use echo_sdk::{LogLevel, SpanHandle, Telemetry};
 
 use super::host::Host;
 
 /// Telemetry answers nothing, so a call that breaks the rules, or that panics, shows in the host's log.
-fn observed<T>(host: *const c_void, work: impl FnOnce(&Arc<dyn Telemetry>) -> Result<T, Fault>) -> Option<T> {
+fn observed<T>(
+    host: *const c_void,
+    work: impl FnOnce(&Arc<dyn Telemetry>) -> Result<T, Fault>,
+) -> Option<T> {
     // SAFETY: the plugin holds a count of the host, as long as it calls.
     let context = unsafe { &*host.cast::<Host>() }.context();
     let plugin = context.plugin_name();
@@ -92,7 +97,9 @@ fn with_span(span: *mut c_void, work: impl FnOnce(&mut Span) -> Result<(), Fault
     let Some(span) = (unsafe { span.cast::<Span>().as_mut() }) else { return };
     match guarded(|| work(span)) {
         Ok(Ok(())) => {}
-        Ok(Err(fault)) => tracing::warn!(%fault, "a plugin library broke the rules of the boundary"),
+        Ok(Err(fault)) => {
+            tracing::warn!(%fault, "a plugin library broke the rules of the boundary")
+        }
         Err(panic) => tracing::warn!(panic, "telemetry panicked"),
     }
 }

@@ -14,7 +14,8 @@ use super::report::Quarantine;
 /// Runs `work` on a thread of its own and waits until that thread is gone, thread-locals and all.
 pub(super) fn apart<T: Send>(plugin: &str, work: impl FnOnce() -> T + Send) -> io::Result<T> {
     thread::scope(|scope| {
-        let thread = thread::Builder::new().name(format!("lib:{plugin}")).spawn_scoped(scope, work)?;
+        let thread =
+            thread::Builder::new().name(format!("lib:{plugin}")).spawn_scoped(scope, work)?;
         // Joining it, unlike the scope's end, waits for the destructors of thread-locals.
         Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })

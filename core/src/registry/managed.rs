@@ -1,5 +1,6 @@
 //! One plugin through its life.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tokio::runtime::Handle;
 
 use super::{Origin, PluginEntry, PluginMetrics, PluginResources};
 use crate::actor::{Actor, Operation, SlotRuntime, on_runtime};
+use crate::library::{LoadedLibrary, UnloadReport};
 use crate::pool::{Change, Seen, Stopped, WorkerPool};
 
 /// The name under which the host publishes events about itself.
@@ -30,6 +32,8 @@ pub(crate) struct Managed {
     slot: Arc<SlotRuntime>,
     pool: WorkerPool,
     state: Mutex<State>,
+    /// Goes last: nothing of the plugin may be left when it is unloaded.
+    library: Option<LoadedLibrary>,
 }
 
 #[derive(Debug, Clone)]
@@ -75,9 +79,23 @@ impl Managed {
             slot,
             pool,
             state: Mutex::new(state),
+            library: None,
         };
         managed.tell(None, PluginStatus::Registered, None);
         managed
+    }
+
+    /// Ties the library that the plugin lives in to it.
+    pub(crate) fn with_library(self, library: Option<LoadedLibrary>) -> Self {
+        Self { library, ..self }
+    }
+
+    /// The file that the plugin was loaded from, if it was.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match &self.origin {
+            Origin::BuiltIn => None,
+            Origin::Library(path) => Some(path),
+        }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -257,9 +275,14 @@ impl Managed {
         announce(&*self.slot.transport, &status.topic(), &event);
     }
 
-    /// Tells that the plugin is gone, and gives up what holds it.
-    pub(crate) fn forget(self: Arc<Self>) {
+    /// Lets go of the plugin once it has ended, and unloads its library.
+    pub(crate) async fn forget(self: Arc<Self>) -> Option<UnloadReport> {
         self.enter(PluginStatus::Unloaded, None);
+        // Another holder is somebody who looks at the registry just now; the library then stays in memory.
+        let Self { library, actor, pool, slot, .. } = Arc::into_inner(self)?;
+        drop((pool, slot, actor));
+        let library = library?;
+        tokio::task::spawn_blocking(move || library.unload()).await.ok()
     }
 }
 

@@ -44,11 +44,11 @@ pub enum OrderError {
 }
 
 impl OrderError {
-    /// A plugin without which the fault would not be.
-    pub fn plugin(&self) -> Option<&str> {
+    /// The plugins without any of which the fault would not be.
+    pub fn plugins(&self) -> Vec<&str> {
         match self {
-            Self::Unknown { plugin, .. } | Self::Version { plugin, .. } => Some(plugin),
-            Self::Cycle(names) => names.first().map(String::as_str),
+            Self::Unknown { plugin, .. } | Self::Version { plugin, .. } => vec![plugin],
+            Self::Cycle(names) => names.iter().map(String::as_str).collect(),
         }
     }
 }

@@ -4,11 +4,15 @@
 //! (`test.step.ended`). Every event of a run carries its `run_id`. [`topics`] lists them all;
 //! `docs/contracts/topics.md` is held to that list by a test.
 
+pub mod check;
 pub mod dead;
+pub mod reference;
 pub mod run;
 pub mod service;
 pub mod suite;
 pub mod system;
+
+mod cycle;
 
 use std::fmt;
 
@@ -117,8 +121,8 @@ macro_rules! topic_list {
 topic_list! {
     Request run::START, run::RunStart => run::RunEnded,
         "Runs suites; the answer comes when the run has ended.";
-    Request run::CANCEL, run::RunCancel,
-        "Ends a run early; its services are stopped as at any end.";
+    Request run::CANCEL, run::RunCancel => run::CancelReply,
+        "Ends a run early; the run in question answers, and its services are stopped as at any end.";
     Event run::STARTED, run::RunStarted, "A run has begun.";
     Event run::ENDED, run::RunEnded, "A run is over, its services are gone.";
     Event run::SUITE_STARTED, run::SuiteStarted, "A suite has begun.";
@@ -135,8 +139,8 @@ topic_list! {
         "Gives the last lines that a service wrote.";
     Request "service.stop.<type>", service::ServiceStop => service::StopReply,
         "Stops a service and removes what it left.";
-    Request service::CLEANUP, service::ServiceCleanup => service::CleanupReply,
-        "Removes whatever of a run is still there; every service plugin answers for its own.";
+    Request "service.cleanup.<type>", service::ServiceCleanup => service::CleanupReply,
+        "Removes whatever of a run a type has left, and ends the commands that still run for it.";
     Event service::STARTED, service::ServiceStarted, "A service's process or container runs; it is not ready yet.";
     Event service::READY, service::ServiceReady, "A service's readiness check has passed.";
     Event service::FAILED, service::ServiceFailed, "A service could not be started or did not become ready.";

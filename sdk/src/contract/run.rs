@@ -79,7 +79,7 @@ pub struct RunStart {
 pub struct RunOptions {
     /// How many suites run at once; at least 1.
     pub jobs: usize,
-    /// Whether the first failed suite ends the run.
+    /// Whether the first test that does not pass ends the run: tests in progress finish, the rest are skipped.
     pub fail_fast: bool,
     /// How long the whole run may take.
     #[serde(with = "crate::duration::option")]
@@ -104,6 +104,14 @@ pub struct RunCancel {
     pub run_id: RunId,
     /// Why, for the report.
     pub reason: String,
+}
+
+/// The answer to [`RunCancel`], from the run itself: it ends now. Nobody answers for a run that is not in progress.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct CancelReply {
+    /// The run.
+    pub run_id: RunId,
 }
 
 /// A run has begun.

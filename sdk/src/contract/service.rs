@@ -9,8 +9,6 @@ use serde::{Deserialize, Serialize};
 use super::RunId;
 use super::suite::ServiceSpec;
 
-/// Asks every service plugin to remove what is left of a run.
-pub const CLEANUP: &str = "service.cleanup";
 /// A service runs, though it may not be ready.
 pub const STARTED: &str = "service.started";
 /// A service is ready.
@@ -40,6 +38,11 @@ pub fn logs_topic(service_type: &str) -> String {
 /// The topic on which services of a type are asked to stop.
 pub fn stop_topic(service_type: &str) -> String {
     format!("service.stop.{service_type}")
+}
+
+/// The topic on which a type is asked to remove what is left of a run.
+pub fn cleanup_topic(service_type: &str) -> String {
+    format!("service.cleanup.{service_type}")
 }
 
 /// Which service of which run.
@@ -78,6 +81,20 @@ pub struct ServiceAddress {
     pub ports: BTreeMap<String, u16>,
     /// The engine's name for it, or the process id.
     pub instance: String,
+    /// Where the suite's other services reach it that share a network with it; missing where they reach it as
+    /// this machine does. A service with this is on that network itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peers: Option<PeerAddress>,
+}
+
+/// Where a service is reached on a network that only services are on, such as that of a suite's containers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct PeerAddress {
+    /// The host name on that network: the service's name.
+    pub host: String,
+    /// The ports on that network, by the name or number that the suite gives them.
+    pub ports: BTreeMap<String, u16>,
 }
 
 /// The answer to [`ServiceStart`].
@@ -197,7 +214,7 @@ pub enum StopReply {
     },
 }
 
-/// Removes whatever is left of a run.
+/// Removes whatever is left of a run: its services of the type, and the commands that still run for it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ServiceCleanup {
@@ -205,7 +222,7 @@ pub struct ServiceCleanup {
     pub run_id: RunId,
 }
 
-/// The answer to [`ServiceCleanup`], one from each service plugin.
+/// The answer to [`ServiceCleanup`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CleanupReply {

@@ -13,7 +13,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 pub use builder::{MessageBuilder, MessageError};
-use raw::{MessageRef, Part};
+use raw::{Fixed, MessageRef, Part};
 
 use crate::{Topic, TraceContext};
 
@@ -78,8 +78,12 @@ impl BaseMessage {
     pub fn trace_context(&self) -> Option<TraceContext> {
         let (trace_id, span_id, flags) = self.content.trace();
         let tracestate = || self.content.text(Part::TraceState).map(str::to_owned);
-        (trace_id != [0; 16])
-            .then(|| TraceContext { trace_id, span_id, flags, tracestate: tracestate() })
+        (trace_id != [0; 16]).then(|| TraceContext {
+            trace_id,
+            span_id,
+            flags,
+            tracestate: tracestate(),
+        })
     }
 
     /// Which delivery to this slot it is, from 1; 0 for a message that was never delivered.
@@ -136,8 +140,40 @@ impl BaseMessage {
         self
     }
 
+    /// The same message, content and delivery alike, with another reply topic.
+    ///
+    /// # Errors
+    /// [`MessageError::TooLarge`] when the reply topic takes it past the largest size.
+    pub fn with_reply_to(&self, topic: &Topic) -> Result<Self, MessageError> {
+        let (trace_id, span_id, trace_flags) = self.content.trace();
+        let fixed = Fixed {
+            id: self.content.id(),
+            timestamp_nanos: self.content.timestamp_nanos(),
+            trace_id,
+            span_id,
+            trace_flags,
+        };
+        let part = |part| self.content.part(part);
+        let parts = [
+            part(Part::Data),
+            part(Part::Source),
+            part(Part::Version),
+            part(Part::Schema),
+            part(Part::Key),
+            Some(topic.as_str().as_bytes()),
+            part(Part::TraceState),
+        ];
+        let len = parts.iter().flatten().map(|part| part.len()).sum();
+        let content = MessageRef::build(&fixed, parts).ok_or(MessageError::TooLarge { len })?;
+        Ok(Self { attempt: self.attempt, hops: self.hops, ..Self::from_content(content) })
+    }
+
     pub(crate) fn content(&self) -> &MessageRef {
         &self.content
+    }
+
+    pub(crate) fn into_content(self) -> MessageRef {
+        self.content
     }
 
     pub(crate) fn from_content(content: MessageRef) -> Self {

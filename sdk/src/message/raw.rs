@@ -10,7 +10,8 @@
 //! 1. A [`MessageRef`] points to a block that is alive, and owns one of the counts in `refs`.
 //! 2. Nothing but `refs` is written once the block is built.
 //! 3. Each [`Section`] lies within `total` bytes of the block's start; those read as text hold UTF-8.
-//!    Blocks come from [`MessageRef::build`] alone, on either side, so this holds by construction.
+//!    Blocks come from [`MessageRef::build`] alone, on either side, so this holds by construction. A host
+//!    that is handed a plugin's block does not rely on it: it takes a checked copy ([`MessageRef::copied`]).
 
 #![allow(unsafe_code, reason = "a reference-counted block with its own layout and free function")]
 
@@ -165,6 +166,38 @@ impl MessageRef {
     /// The bytes that the block takes, header included.
     pub(crate) fn block_len(&self) -> usize {
         self.head().total as usize
+    }
+
+    /// Whether this side's allocator made the block, so that it stays when the other side goes.
+    pub(crate) fn is_own(&self) -> bool {
+        std::ptr::fn_addr_eq(self.head().free, free_block as unsafe extern "C" fn(_))
+    }
+
+    /// A copy of a block of the other side's in memory of this side's, or `None` when its sections do not lie
+    /// where they should. The texts are copied as they are: check them before they are read as text.
+    pub(crate) fn copied(&self) -> Option<Self> {
+        let head = self.head();
+        let (size, total) = (head.size as usize, head.total as usize);
+        if size < size_of::<RawMessage>() || total < size || total - size > MAX_BODY {
+            return None;
+        }
+        let mut parts = [None; SECTIONS];
+        for (part, Section { offset, len }) in parts.iter_mut().zip(head.sections) {
+            let (offset, len) = (offset as usize, len as usize);
+            if offset == 0 {
+                continue;
+            }
+            if offset < size || offset.checked_add(len)? > total {
+                return None;
+            }
+            // SAFETY: the section lies within the block, which is alive (invariant 1).
+            *part = Some(unsafe {
+                std::slice::from_raw_parts(self.0.as_ptr().cast::<u8>().add(offset), len)
+            });
+        }
+        let (trace_id, span_id, trace_flags) = self.trace();
+        let (id, timestamp_nanos) = (head.id, head.timestamp_nanos);
+        Self::build(&Fixed { id, timestamp_nanos, trace_id, span_id, trace_flags }, parts)
     }
 
     /// Gives up the handle without letting go of its count, to hand it across the library boundary.

@@ -1,0 +1,61 @@
+//! `plugin`: lists, writes, builds and activates plugins.
+
+mod activate;
+mod build;
+mod layout;
+mod list;
+mod new;
+
+use echo_core::config::PluginsConfig;
+
+use crate::args::PluginCommand;
+use crate::exit::{CommandResult, Failure};
+use crate::output::Output;
+
+use layout::Layout;
+
+/// Does what was asked.
+pub fn plugin(output: &Output, config: &PluginsConfig, command: PluginCommand) -> CommandResult {
+    let layout = Layout::here(config).map_err(Failure::surroundings)?;
+    match command {
+        PluginCommand::List(args) => list::list(output, &layout, &args),
+        PluginCommand::Show { name, json } => list::show(output, &layout, &name, json),
+        PluginCommand::New { name } => new::new(output, &layout, &name),
+        PluginCommand::Build { name, profile } => build::build(output, &layout, &name, profile),
+        PluginCommand::Activate { name, profile } => {
+            activate::activate(output, &layout, &name, profile)
+        }
+        PluginCommand::Deactivate { name } => activate::deactivate(output, &layout, &name),
+    }
+}
+
+/// A text that cannot name a plugin.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` cannot name a plugin; use up to 64 lower-case letters, digits and `-`, a letter first")]
+pub struct NameError(String);
+
+/// Checks that a text can name a plugin: as a token of topics, a folder, a package and a library.
+fn check_name(name: &str) -> Result<(), NameError> {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
+    let letter_first = name.starts_with(|c: char| c.is_ascii_lowercase());
+    if letter_first && name.len() <= 64 && name.bytes().all(allowed) {
+        Ok(())
+    } else {
+        Err(NameError(name.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_safe_in_paths_and_packages() {
+        for name in ["x", "my-plugin", "a2"] {
+            check_name(name).unwrap();
+        }
+        for name in ["", "2a", "../x", "A", "a b", "-a", "a/b", "é"] {
+            check_name(name).unwrap_err();
+        }
+    }
+}

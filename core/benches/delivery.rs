@@ -1,0 +1,102 @@
+//! What a message costs from `publish` to its acknowledgement, with every feature on.
+//!
+//! `cargo bench -p echo-core --bench delivery`. Rates are messages a second.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use divan::Bencher;
+use divan::counter::ItemsCount;
+use echo_core::Host;
+use echo_sdk::{BaseMessage, Manifest, Plugin, PluginError, ProcessingStatus, Topic};
+use serde_json::json;
+use tokio::runtime::Runtime;
+use tokio::sync::Notify;
+
+const MESSAGES: u64 = 100_000;
+
+fn main() {
+    divan::main();
+}
+
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap());
+
+/// Counts messages and tells when a round is complete.
+#[derive(Default)]
+struct Round {
+    handled: AtomicU64,
+    complete: Notify,
+}
+
+struct Counting(Arc<Round>);
+
+impl Plugin for Counting {
+    fn name(&self) -> &str {
+        "counting"
+    }
+
+    async fn process_message(
+        &self,
+        _: &Topic,
+        message: &BaseMessage,
+    ) -> Result<ProcessingStatus, PluginError> {
+        divan::black_box(message);
+        if self.0.handled.fetch_add(1, Ordering::Relaxed) + 1 == MESSAGES {
+            self.0.complete.notify_one();
+        }
+        Ok(ProcessingStatus::Acknowledged)
+    }
+}
+
+fn host(workers: usize, round: &Arc<Round>) -> Host {
+    let manifest = json!({
+        "name": "counting",
+        "version": "1.0.0",
+        "description": "counts",
+        "subscriptions": ["bench.work"],
+        "worker_pool": {
+            "min_workers": workers, "max_workers": workers,
+            "queue_size": 4096, "adaptive_scaling": false,
+        },
+    });
+    let manifest = Manifest::from_json(&manifest.to_string()).unwrap();
+    let round = Arc::clone(round);
+    let builder = Host::builder().plugin(manifest, move |_| Ok(Counting(Arc::clone(&round))));
+    RUNTIME.block_on(builder.start()).unwrap()
+}
+
+fn work_queue(bencher: Bencher<'_, '_>, workers: usize, make: fn() -> BaseMessage) {
+    let round = Arc::<Round>::default();
+    let host = host(workers, &round);
+    let client = host.client("bench");
+    let topic = Topic::new("bench.work").unwrap();
+    let prebuilt = make();
+    bencher.counter(ItemsCount::new(MESSAGES)).bench_local(|| {
+        RUNTIME.block_on(async {
+            round.handled.store(0, Ordering::Relaxed);
+            let publishing = async {
+                for _ in 0..MESSAGES {
+                    client.publish(&topic, prebuilt.clone()).await.unwrap();
+                }
+            };
+            tokio::join!(publishing, round.complete.notified());
+        });
+    });
+    RUNTIME.block_on(host.shutdown());
+}
+
+fn message() -> BaseMessage {
+    BaseMessage::builder("bench").data(&json!({"text": "x".repeat(100)})).build().unwrap()
+}
+
+#[divan::bench(args = [1, 8], sample_count = 20)]
+fn work_queue_prebuilt(bencher: Bencher<'_, '_>, workers: usize) {
+    work_queue(bencher, workers, message);
+}
+
+#[divan::bench(sample_count = 20)]
+fn build_and_drop(bencher: Bencher<'_, '_>) {
+    let data = serde_json::value::to_raw_value(&json!({"text": "x".repeat(100)})).unwrap();
+    bencher.bench_local(|| BaseMessage::builder("bench").data_raw(&data).build().unwrap());
+}

@@ -1,0 +1,311 @@
+//! A host on its way up: which plugins run, in which order, and what happens to those that cannot.
+//!
+//! A plugin that is linked in and cannot run ends the start. A library that cannot run is refused, and so
+//! is what depends on it; the host goes on without them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use echo_bus::{RetryPolicy, SlotOptions, Transport};
+use echo_sdk::contract::system::{HOST_READY, HostEvent, PLUGIN_REFUSED, PluginRefused};
+use echo_sdk::{Manifest, PluginContext, PluginError, WorkerPoolConfig};
+use parking_lot::RwLock;
+use tokio::runtime::Handle;
+
+use super::candidate::{Candidate, Source};
+use super::{DeadLetters, Host, HostError, Refused, Shared, failed};
+use crate::actor::context::{Intake, PluginTransport};
+use crate::actor::{Actor, Counters, Delivering, SlotRuntime};
+use crate::config::{Config, PluginSetup};
+use crate::library::{self, LibraryError, LoadedLibrary};
+use crate::pool::INTERVAL;
+use crate::registry::{
+    Managed, Node, OrderError, PluginRegistry, RegistryError, announce, initialisation_order, node,
+};
+use crate::telemetry::{Exports, HostTelemetry, SlotMetrics};
+
+pub(super) struct Starting {
+    config: Config,
+    exports: Exports,
+    transport: Arc<dyn Transport>,
+    dead_letters: Arc<DeadLetters>,
+    refused: Vec<Refused>,
+}
+
+/// A candidate with what the configuration and its manifest come to.
+struct Prepared {
+    candidate: Candidate,
+    setup: PluginSetup,
+    node: Node,
+}
+
+/// A plugin that was made, and what it lives on.
+struct Made {
+    actor: Arc<dyn Actor>,
+    runtime: Handle,
+    library: Option<LoadedLibrary>,
+}
+
+impl Starting {
+    pub(super) fn new(config: Config, exports: Exports, transport: Arc<dyn Transport>) -> Self {
+        Self { config, exports, transport, dead_letters: Arc::default(), refused: Vec::new() }
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Goes on without a library.
+    pub(super) fn refuse(&mut self, refused: Refused) {
+        tracing::warn!(file = refused.file, reason = refused.reason, "a plugin was refused");
+        let event = PluginRefused { file: refused.file.clone(), reason: refused.reason.clone() };
+        announce(&*self.transport, PLUGIN_REFUSED, &event);
+        self.refused.push(refused);
+    }
+
+    /// Ends the start for a plugin that is linked in, goes on without one from a library.
+    fn refuse_or_fail(&mut self, candidate: &Candidate, error: HostError) -> Result<(), HostError> {
+        let Some(file) = candidate.file() else { return Err(error) };
+        self.refuse(Refused { file: file.display().to_string(), reason: error.to_string() });
+        Ok(())
+    }
+
+    /// Brings the host up.
+    pub(super) async fn run(mut self, candidates: Vec<Candidate>) -> Result<Host, HostError> {
+        let prepared = self.prepare(candidates)?;
+        let (prepared, order) = self.order(prepared)?;
+        let plugins = self.make_all(prepared, order).await?;
+        let mut registry = PluginRegistry::default();
+        plugins.iter().try_for_each(|plugin| registry.add(Arc::clone(plugin)))?;
+        self.initialise(&plugins).await?;
+        let names = plugins.iter().map(|plugin| plugin.name().to_owned()).collect();
+        announce(&*self.transport, HOST_READY, &HostEvent { plugins: names });
+        let shared = Arc::new(Shared {
+            config: self.config,
+            transport: self.transport,
+            registry: RwLock::new(registry),
+            exports: self.exports,
+            intake: Arc::<Intake>::default(),
+            dead_letters: self.dead_letters,
+            refused: self.refused,
+        });
+        let scaling = tokio::spawn(scale_pools(Arc::downgrade(&shared)));
+        Ok(Host { shared, scaling })
+    }
+
+    fn prepare(
+        &mut self,
+        candidates: Vec<Candidate>,
+    ) -> Result<BTreeMap<String, Prepared>, HostError> {
+        let mut prepared: BTreeMap<String, Prepared> = BTreeMap::new();
+        for candidate in candidates {
+            let name = candidate.name().to_owned();
+            let checked = match (self.config.plugin_setup(&candidate.manifest), prepared.get(&name))
+            {
+                (Ok(setup), None) => node(&candidate.manifest).map(|node| (setup, node)),
+                (Ok(_), Some(_)) => Err(RegistryError::Duplicate(name.clone())),
+                (Err(error), _) => {
+                    self.refuse_or_fail(&candidate, error.into())?;
+                    continue;
+                }
+            };
+            match checked {
+                Ok((setup, node)) if setup.enabled => {
+                    prepared.insert(name, Prepared { candidate, setup, node });
+                }
+                Ok(_disabled) => {}
+                Err(error) => self.refuse_or_fail(&candidate, error.into())?,
+            }
+        }
+        Ok(prepared)
+    }
+
+    /// The order of initialisation; libraries that stand in its way are refused.
+    fn order(
+        &mut self,
+        mut prepared: BTreeMap<String, Prepared>,
+    ) -> Result<(BTreeMap<String, Prepared>, Vec<String>), HostError> {
+        loop {
+            let nodes = prepared.iter().map(|(name, p)| (name.clone(), p.node.clone())).collect();
+            let error = match initialisation_order(&nodes) {
+                Ok(order) => return Ok((prepared, order)),
+                Err(error) => error,
+            };
+            let is_library = |name: &&str| {
+                prepared.get(*name).is_some_and(|prepared| prepared.candidate.file().is_some())
+            };
+            let culprit = error.plugins().into_iter().find(is_library).map(str::to_owned);
+            match culprit.and_then(|name| prepared.remove(&name)) {
+                Some(culprit) => self.refuse_or_fail(&culprit.candidate, error.into())?,
+                None => return Err(error.into()),
+            }
+        }
+    }
+
+    async fn make_all(
+        &mut self,
+        mut prepared: BTreeMap<String, Prepared>,
+        order: Vec<String>,
+    ) -> Result<Vec<Arc<Managed>>, HostError> {
+        let mut plugins = Vec::new();
+        let mut made: BTreeSet<String> = BTreeSet::new();
+        for name in order {
+            let Some(Prepared { candidate, setup, node }) = prepared.remove(&name) else {
+                continue;
+            };
+            if let Some(missing) = node.dependencies.keys().find(|needed| !made.contains(*needed)) {
+                let (plugin, dependency) = (name, missing.clone());
+                let error = OrderError::Unknown { plugin, dependency };
+                self.refuse_or_fail(&candidate, error.into())?;
+                continue;
+            }
+            let (manifest, origin) = (candidate.manifest.clone(), candidate.origin());
+            let file = candidate.file().map(|file| file.display().to_string());
+            match (self.register(candidate, setup).await, file) {
+                (Ok(plugin), _) => {
+                    made.insert(name);
+                    plugins.push(plugin);
+                }
+                (Err(error), Some(file)) => {
+                    self.refuse(Refused { file, reason: error.to_string() });
+                }
+                (Err(error), None) => {
+                    tracing::error!(plugin = manifest.name, ?origin, %error, "a plugin cannot be made");
+                    return Err(error);
+                }
+            }
+        }
+        Ok(plugins)
+    }
+
+    /// Makes a plugin and opens its slot.
+    async fn register(
+        &self,
+        candidate: Candidate,
+        setup: PluginSetup,
+    ) -> Result<Arc<Managed>, HostError> {
+        let PluginSetup { config, worker_pool, .. } = setup;
+        let (manifest, origin) = (candidate.manifest.clone(), candidate.origin());
+        let name = manifest.name.as_str();
+        let telemetry = HostTelemetry::new(name, self.exports.clone());
+        let context = PluginContext::new(
+            name,
+            manifest.version.as_str(),
+            config,
+            Arc::new(PluginTransport(Arc::clone(&self.transport))),
+            Arc::new(telemetry.clone()),
+        );
+        let Made { actor, runtime, library } = match candidate.source {
+            Source::BuiltIn(make) => {
+                let actor = make(context).map_err(failed(name, "made"))?;
+                Made { actor, runtime: Handle::current(), library: None }
+            }
+            Source::Library(path) => load(path, context, name).await?,
+        };
+        let slot = self.open_slot(&manifest, &worker_pool, telemetry).await?;
+        let plugin = Managed::new(manifest, origin, worker_pool, actor, runtime, slot);
+        Ok(Arc::new(plugin.with_library(library)))
+    }
+
+    async fn open_slot(
+        &self,
+        manifest: &Manifest,
+        pool: &WorkerPoolConfig,
+        telemetry: HostTelemetry,
+    ) -> Result<Arc<SlotRuntime>, HostError> {
+        let slot = self
+            .transport
+            .open_slot(SlotOptions {
+                name: manifest.name.clone(),
+                patterns: manifest.subscriptions.clone(),
+                capacity: pool.queue_size,
+                overflow: pool.overflow,
+            })
+            .await?;
+        let delivery = &self.config.delivery;
+        let retry = RetryPolicy { base: delivery.retry_base_delay, max: delivery.retry_max_delay };
+        Ok(Arc::new(SlotRuntime {
+            transport: Arc::clone(&self.transport),
+            slot,
+            delivering: Delivering {
+                max_attempts: pool.max_attempts,
+                max_hops: delivery.max_hops,
+                retry,
+                deadline: pool.deadline,
+                commit_patience: self.config.bus.commit_patience,
+            },
+            telemetry,
+            metrics: SlotMetrics::new(&manifest.name),
+            counters: Counters::default(),
+            dead_letters: Arc::clone(&self.dead_letters),
+        }))
+    }
+
+    async fn initialise(&mut self, plugins: &[Arc<Managed>]) -> Result<(), HostError> {
+        let mut running: Vec<&Arc<Managed>> = Vec::new();
+        for plugin in plugins {
+            let needed = plugin.manifest().dependencies.keys();
+            let missing = needed.into_iter().find(|name| running.iter().all(|r| r.name() != *name));
+            let error = match missing {
+                Some(missing) => {
+                    let text = format!("`{missing}`, which it depends on, does not run");
+                    plugin.fail(&text);
+                    PluginError::ProcessingError(text)
+                }
+                None => match plugin.start().await {
+                    Ok(()) => {
+                        running.push(plugin);
+                        continue;
+                    }
+                    Err(error) => error,
+                },
+            };
+            let error = failed(plugin.name(), "initialised")(error);
+            let Some(file) = plugin.file() else {
+                for started in running.into_iter().rev() {
+                    started.stop().await;
+                }
+                return Err(error);
+            };
+            self.refuse(Refused { file: file.display().to_string(), reason: error.to_string() });
+        }
+        Ok(())
+    }
+}
+
+/// Loads a library where blocking is allowed.
+async fn load(
+    path: std::path::PathBuf,
+    context: PluginContext,
+    name: &str,
+) -> Result<Made, HostError> {
+    let loading = tokio::task::spawn_blocking(move || library::load(&path, |_| context));
+    let loaded: Result<LoadedLibrary, LibraryError> = loading.await.map_err(|error| {
+        let error = PluginError::ProcessingError(format!("its loading was cut off: {error}"));
+        failed(name, "loaded")(error)
+    })?;
+    let library = loaded?;
+    let runtime = library.runtime().clone();
+    Ok(Made { actor: Arc::new(library.plugin()), runtime, library: Some(library) })
+}
+
+/// The share of the cores' time that counts as all of it.
+const SATURATED: f64 = 0.85;
+
+/// Looks at all pools once an interval, until the host is gone.
+async fn scale_pools(shared: std::sync::Weak<Shared>) {
+    let mut interval = tokio::time::interval(INTERVAL);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        let Some(shared) = shared.upgrade() else { return };
+        let plugins = shared.registry.read().in_order();
+        let looks: Vec<_> = plugins.iter().map(|plugin| plugin.look()).collect();
+        let busy: f64 = looks.iter().map(|(seen, _)| seen.busy_cores()).sum();
+        let cores = looks.iter().map(|(_, cores)| *cores).max().unwrap_or(1);
+        let saturated = busy >= SATURATED * cores as f64;
+        for (plugin, (seen, _)) in plugins.iter().zip(looks) {
+            plugin.scale(seen, saturated);
+        }
+    }
+}

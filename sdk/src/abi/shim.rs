@@ -1,0 +1,214 @@
+//! The plugin's side of each function, for any plugin.
+
+#![allow(unsafe_code, reason = "called by the host through the library boundary")]
+
+use std::alloc::Layout;
+use std::ffi::c_void;
+use std::future::Future;
+use std::pin::Pin;
+use std::ptr;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::answer::Answer;
+use super::bytes::{Bytes, Fault};
+use super::crossing::respond;
+use super::export::Export;
+use super::guard::guarded;
+use super::message::LentMessage;
+use super::remote::RemoteHost;
+use super::table::{Call, Declaration, Op, PluginTable, Seat};
+use super::waker::ThinWaker;
+use crate::{Plugin, PluginContext, PluginError, Topic};
+
+impl Declaration {
+    /// What a library says of itself; `export_plugin!` makes one.
+    pub const fn of<X: Export>(
+        package: &'static str,
+        version: &'static str,
+        json: &'static str,
+    ) -> Self {
+        let layout = layout_of(run::<X::Plugin>);
+        Self {
+            size: size_of::<Self>() as u32,
+            magic: super::MAGIC,
+            major: super::MAJOR,
+            minor: super::MINOR,
+            features: 0,
+            sdk_version: Bytes::lend(env!("CARGO_PKG_VERSION")),
+            rustc_version: Bytes::lend(env!("ECHO_RUSTC_VERSION")),
+            package: Bytes::lend(package),
+            version: Bytes::lend(version),
+            manifest: Bytes::lend(json),
+            future_size: layout.size(),
+            future_align: layout.align(),
+            table: &const {
+                PluginTable {
+                    size: size_of::<PluginTable>() as u32,
+                    create: create::<X>,
+                    start: start::<X::Plugin>,
+                    poll: poll::<X::Plugin>,
+                    drop: drop_future::<X::Plugin>,
+                    destroy: destroy::<X::Plugin>,
+                }
+            },
+        }
+    }
+}
+
+/// What a call came with, in the plugin's own terms.
+enum Asked {
+    Message(Topic, LentMessage),
+    Other(Op),
+    Nothing(Fault),
+}
+
+impl Asked {
+    /// # Safety
+    /// `call` is the host's, and what it lends outlives what is returned.
+    unsafe fn read(call: *const Call) -> Self {
+        // SAFETY: the caller vouches for the call.
+        let call = unsafe { &*call };
+        match Op::from_code(call.op) {
+            Some(Op::Process) => {
+                // SAFETY: the host lends topic and message for the life of the future, and is trusted: the
+                // topic is that of a `Topic`.
+                let (text, message) = unsafe { (call.topic.trusted(), call.message.borrow()) };
+                match message {
+                    Ok(message) => Self::Message(Topic::trusted(text), message),
+                    Err(fault) => Self::Nothing(fault),
+                }
+            }
+            Some(other) => Self::Other(other),
+            None => Self::Nothing(Fault::Number { what: "operation", found: call.op.into() }),
+        }
+    }
+}
+
+/// The one future that crosses: all of a plugin's futures are states of it, so its size is that of the
+/// largest, and no call needs memory.
+async fn run<P: Plugin>(plugin: &'static P, asked: Asked) -> Answer {
+    let op = match asked {
+        Asked::Message(topic, message) => {
+            return plugin.process_message(&topic, &message).await.into();
+        }
+        Asked::Other(op) => op,
+        Asked::Nothing(fault) => return Answer::fault(&fault),
+    };
+    match op {
+        Op::Init => plugin.init().await.into(),
+        Op::Shutdown => plugin.shutdown().await.into(),
+        Op::Health => plugin.health_check().await.into(),
+        Op::Metrics => Answer::value(&plugin.metrics().await),
+        Op::Pause => plugin.pause().await.into(),
+        Op::Resume => plugin.resume().await.into(),
+        Op::Reset => plugin.reset().await.into(),
+        Op::Process => Answer::fault(&Fault::Message("place is none")),
+    }
+}
+
+/// A function that makes a plugin's future; names its type where it cannot be written down.
+type Run<P, F> = fn(&'static P, Asked) -> F;
+
+const fn layout_of<P: 'static, F: Future>(_: Run<P, F>) -> Layout {
+    Layout::new::<F>()
+}
+
+unsafe extern "C" fn create<X: Export>(seat: *const Seat, out: *mut Answer) -> *mut c_void {
+    // SAFETY: the host passes a seat that lasts for the call.
+    let created = guarded(|| create_plugin::<X>(unsafe { &*seat }))
+        .unwrap_or_else(|text| Err(PluginError::Panicked(text)));
+    let (plugin, answer) = match created {
+        Ok((plugin, name)) => (Box::into_raw(plugin).cast(), Answer::created(name)),
+        Err(error) => (ptr::null_mut(), error.into()),
+    };
+    // SAFETY: the host passes a place for the answer.
+    unsafe { answer.put(out) };
+    plugin
+}
+
+fn create_plugin<X: Export>(seat: &Seat) -> Result<(Box<X::Plugin>, String), PluginError> {
+    // SAFETY: the seat names the host's own functions and one count of what they take.
+    let host = Arc::new(unsafe { RemoteHost::new(seat.table, seat.host) });
+    // SAFETY: the seat's texts last for the call.
+    let (name, version, config) =
+        unsafe { (seat.name.text()?, seat.version.text()?, seat.config.slice()?) };
+    let config: Map<String, Value> =
+        serde_json::from_slice(config).map_err(|error| Fault::Json(error.to_string()))?;
+    let plugin = X::create(PluginContext::new(name, version, config, host.clone(), host))?;
+    let name = plugin.name().to_owned();
+    Ok((Box::new(plugin), name))
+}
+
+unsafe extern "C" fn start<P: Plugin>(
+    plugin: *const c_void,
+    call: *const Call,
+    future: *mut c_void,
+    waker: *const ThinWaker,
+    out: *mut Answer,
+) -> u32 {
+    // SAFETY: the plugin is one that `create` made, and the host destroys it after its futures. What the
+    // call lends lives as long as the future. The buffer is of the declared layout.
+    unsafe {
+        let plugin = &*plugin.cast::<P>();
+        put_future(run::<P>, future, plugin, Asked::read(call));
+        poll::<P>(future, waker, out)
+    }
+}
+
+unsafe fn put_future<P: 'static, F: Future<Output = Answer> + Send>(
+    run: Run<P, F>,
+    future: *mut c_void,
+    plugin: &'static P,
+    asked: Asked,
+) {
+    // SAFETY: the buffer has this future's layout, by `Declaration::of`.
+    unsafe { future.cast::<F>().write(run(plugin, asked)) };
+}
+
+unsafe extern "C" fn poll<P: Plugin>(
+    future: *mut c_void,
+    waker: *const ThinWaker,
+    out: *mut Answer,
+) -> u32 {
+    // SAFETY: the future is one that `start` put there, pending, and nobody else uses it now.
+    unsafe { poll_future(run::<P>, future, waker, out) }
+}
+
+unsafe fn poll_future<P: 'static, F: Future<Output = Answer>>(
+    _: Run<P, F>,
+    future: *mut c_void,
+    waker: *const ThinWaker,
+    out: *mut Answer,
+) -> u32 {
+    let future = future.cast::<F>();
+    // SAFETY: the caller vouches for the future, which stays where it is until it is dropped; for the waker
+    // and the place for the answer, the host does.
+    let state = unsafe { respond(waker, out, |cx| Pin::new_unchecked(&mut *future).poll(cx)) };
+    if state != super::PENDING {
+        // SAFETY: it is not pending any more, so neither side uses it again. It has dropped what it held
+        // already, by ending or by unwinding.
+        let _ = guarded(|| unsafe { ptr::drop_in_place(future) });
+    }
+    state
+}
+
+unsafe extern "C" fn drop_future<P: Plugin>(future: *mut c_void, out: *mut Answer) {
+    // SAFETY: the future is one that `start` put there, pending, and nobody uses it again.
+    unsafe { drop_as(run::<P>, future, out) };
+}
+
+unsafe fn drop_as<P: 'static, F: Future>(_: Run<P, F>, future: *mut c_void, out: *mut Answer) {
+    // SAFETY: the caller vouches for the future.
+    let dropped = guarded(|| unsafe { ptr::drop_in_place(future.cast::<F>()) });
+    // SAFETY: the host passes a place for the answer.
+    unsafe { Answer::from(dropped.map_err(PluginError::Panicked)).put(out) };
+}
+
+unsafe extern "C" fn destroy<P: Plugin>(plugin: *mut c_void, out: *mut Answer) {
+    // SAFETY: the plugin is one that `create` made, without futures, and nobody uses it again.
+    let dropped = guarded(|| drop(unsafe { Box::from_raw(plugin.cast::<P>()) }));
+    // SAFETY: the host passes a place for the answer.
+    unsafe { Answer::from(dropped.map_err(PluginError::Panicked)).put(out) };
+}

@@ -1,0 +1,12 @@
+//! Suites as files: what is found, what is read, and what is said of what is wrong.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on fails"
+)]
+
+mod discover;
+mod faults;
+mod files;
+mod kit;
+mod rendering;
