@@ -7,12 +7,11 @@
 //! No wake-up is lost. A receiver parks and then looks at the queue again; a publisher adds to the queue
 //! and then looks for parked receivers; both put a sequentially consistent fence between the two, so at
 //! least one of them sees the other. A receiver that was woken and is dropped before it looked passes the
-//! wake-up on.
+//! wake-up on. `tests/idle_model.rs` tries every interleaving of this.
 
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::task::Waker;
 
-use parking_lot::Mutex;
+use super::sync::{AtomicUsize, Mutex, Ordering, fence};
 
 #[derive(Debug, Default)]
 pub(super) struct Idle {
@@ -90,47 +89,5 @@ impl Idle {
     fn publish_counts(&self, lists: &Lists) {
         self.parked.store(lists.parked.len(), Ordering::Relaxed);
         self.woken.store(lists.woken.len(), Ordering::Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::Arc;
-    use std::sync::atomic::AtomicUsize;
-    use std::task::Wake;
-
-    #[derive(Default)]
-    struct Count(AtomicUsize);
-
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    #[test]
-    fn one_is_woken_at_a_time_the_last_to_park_first() {
-        let (idle, first, second) =
-            (Idle::default(), Arc::<Count>::default(), Arc::<Count>::default());
-        idle.park(1, &Waker::from(Arc::clone(&first)));
-        idle.park(2, &Waker::from(Arc::clone(&second)));
-        idle.wake_one();
-        idle.wake_one();
-        let wakes = || (first.0.load(Ordering::Relaxed), second.0.load(Ordering::Relaxed));
-        assert_eq!(wakes(), (0, 1));
-        assert!(idle.unpark(2), "the second had been woken");
-        idle.wake_one();
-        assert_eq!(wakes(), (1, 1));
-        assert!(!idle.unpark(2), "it was on no list any more");
-    }
-
-    #[test]
-    fn parking_again_renews_the_waker() {
-        let (idle, old, new) = (Idle::default(), Arc::<Count>::default(), Arc::<Count>::default());
-        idle.park(1, &Waker::from(Arc::clone(&old)));
-        idle.park(1, &Waker::from(Arc::clone(&new)));
-        idle.wake_all();
-        assert_eq!((old.0.load(Ordering::Relaxed), new.0.load(Ordering::Relaxed)), (0, 1));
     }
 }

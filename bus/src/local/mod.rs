@@ -2,10 +2,19 @@
 
 mod delays;
 mod idle;
+#[cfg(test)]
+mod idle_tests;
 mod inbox;
 mod lanes;
 mod queue;
 mod receiver;
+
+/// What [`idle`] is made of; its model test puts other parts in their place.
+mod sync {
+    pub(super) use std::sync::atomic::{AtomicUsize, Ordering, fence};
+
+    pub(super) use parking_lot::Mutex;
+}
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -197,8 +206,7 @@ impl LocalTransport {
             return Err(BusError::Closed);
         }
         let delays = Arc::clone(&self.0.delays);
-        let queue =
-            Queue::new(&options.name, options.capacity, options.overflow, reader, delays);
+        let queue = Queue::new(&options.name, options.capacity, options.overflow, reader, delays);
         match self.0.slots.entry(options.name) {
             dashmap::Entry::Occupied(taken) if taken.get().strong_count() > 0 => {
                 return Err(BusError::SlotTaken(taken.key().clone()));

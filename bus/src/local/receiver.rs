@@ -78,9 +78,7 @@ impl LocalReceiver {
                 Some(ticket) => ticket,
                 None => {
                     let ticket = self.queue.take(&self.local, self.id, self.batch)?;
-                    if !self.local.is_empty() || !self.queue.ready_is_empty() {
-                        self.queue.idle.wake_one();
-                    }
+                    self.pass_on();
                     ticket
                 }
             };
@@ -93,6 +91,13 @@ impl LocalReceiver {
                     }
                 }
             }
+        }
+    }
+
+    /// Wakes another receiver if there is more than this one has in hand.
+    fn pass_on(&self) {
+        if !self.local.is_empty() || !self.queue.ready_is_empty() {
+            self.queue.idle.wake_one();
         }
     }
 
@@ -143,6 +148,8 @@ impl Receiver for LocalReceiver {
         // What came between the first look and parking woke nobody.
         if self.take() {
             self.unpark();
+            // While this one counted as woken, nobody else was.
+            self.pass_on();
             return Poll::Ready(true);
         }
         if self.queue.is_over() {
