@@ -1,6 +1,8 @@
 //! Every interleaving of publishers, receivers and the wake-ups between them, by the model checker loom: a
 //! wake-up that is lost is a deadlock, which loom finds.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
+
 use std::collections::VecDeque;
 use std::sync::Arc as StdArc;
 use std::task::{Wake, Waker};

@@ -1,5 +1,7 @@
 //! The local transport keeps the contract of `echo_bus::transport`, sentence by sentence.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -163,9 +165,9 @@ async fn keys_keep_their_order_with_many_receivers_retries_and_dropped_hands() {
                 receiver.set_batch(8);
                 while let Some((data, attempt)) = take(&mut receiver).await {
                     handled += 1;
-                    if attempt == 1 && handled % 7 == 0 {
+                    if attempt == 1 && handled.is_multiple_of(7) {
                         receiver.settle(Settlement::Again(Duration::from_millis(handled % 3)));
-                    } else if attempt == 1 && handled % 11 == 0 {
+                    } else if attempt == 1 && handled.is_multiple_of(11) {
                         receiver = slot.receiver();
                     } else {
                         let key = receiver.current().unwrap().message.key().unwrap().to_owned();

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -81,7 +80,9 @@ pub enum Command {
     #[command(subcommand)]
     Plugin(PluginCommand),
     /// Shows what this machine has of what Echo Core can use, and what each missing thing costs.
-    #[command(after_help = "Exits with 0 whatever it finds: nothing here is needed by every suite.")]
+    #[command(
+        after_help = "Exits with 0 whatever it finds: nothing here is needed by every suite."
+    )]
     Doctor(TableArgs),
     /// Prints the completions for a shell.
     Completions {
@@ -158,7 +159,6 @@ pub struct TableArgs {
 #[command(after_help = OWN_HOST)]
 pub struct PublishArgs {
     /// The topic.
-    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub topic: String,
     /// The message's data; `-` reads it from standard input. Without it the data is null.
     pub json: Option<String>,

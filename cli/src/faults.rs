@@ -73,7 +73,9 @@ mod tests {
             &schema.unwrap(),
         );
         let text = show(&[faults.unwrap_err()], false);
-        for part in ["a.toml:1:1", "did you mean `port`", "a.toml:2:8", "error: 2 faults in a.toml\n"] {
+        for part in
+            ["a.toml:1:1", "did you mean `port`", "a.toml:2:8", "error: 2 faults in a.toml\n"]
+        {
             assert!(text.contains(part), "{part}\n{text}");
         }
         assert!(!text.contains('\x1b'));

@@ -1,10 +1,14 @@
 //! The host in this process: the built-in plugins and the enabled libraries.
 
+use std::time::Duration;
+
 use echo_core::config::Config;
 use echo_core::{Host, HostError, ShutdownReport};
+use tokio::time::timeout;
 
 use crate::commands::Setup;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
+use crate::interrupts::Interrupts;
 use crate::output::Output;
 
 /// The name under which this program publishes.
@@ -44,11 +48,54 @@ fn failure(error: HostError) -> Failure {
     }
 }
 
-/// Shuts a host down and says what it could not finish.
-pub async fn shut_down(output: &Output, host: Host) {
-    for sentence in unfinished(&host.shutdown().await) {
+/// Starts a host for a command that waits itself until all is handled: its shutdown does not wait again.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_brief(setup: &Setup<'_>) -> Result<Host, Failure> {
+    let mut config = setup.config.clone();
+    config.shutdown.timeout = Duration::ZERO;
+    start(setup, config).await
+}
+
+/// Lets the plugins finish what they have, for so long at most, then shuts the host down and says what it could
+/// not finish. A signal ends the wait, a second one leaves the host as it is.
+pub async fn finish(
+    output: &Output,
+    host: Host,
+    patience: Duration,
+    interrupts: &mut Interrupts,
+) -> Exit {
+    let waited = tokio::select! {
+        idle = timeout(patience, host.idle()) => match idle {
+            Ok(()) => Exit::Success,
+            Err(_) => {
+                let patience = echo_sdk::duration::format(patience);
+                output.complain(format_args!("not all was handled within {patience}\n"));
+                Exit::Surroundings
+            }
+        },
+        signal = interrupts.next() => {
+            output.say(format_args!("{signal}: ending what is still going on; once more leaves it"));
+            Exit::Interrupted
+        }
+    };
+    tokio::select! {
+        clean = shut_down(output, host) => match waited {
+            Exit::Success if !clean => Exit::Surroundings,
+            waited => waited,
+        },
+        _ = interrupts.next() => Exit::Interrupted,
+    }
+}
+
+/// Shuts a host down and says what it could not finish; whether there was nothing to say.
+pub async fn shut_down(output: &Output, host: Host) -> bool {
+    let unfinished = unfinished(&host.shutdown().await);
+    for sentence in &unfinished {
         output.complain(format_args!("{sentence}\n"));
     }
+    unfinished.is_empty()
 }
 
 /// What a shutdown could not finish, in sentences.

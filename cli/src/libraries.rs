@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use echo_core::config::PluginsConfig;
 use echo_sdk::Manifest;
 
-
 pub use echo_core::library::manifest;
 
 /// The libraries that a host loads: those of the enabled folder, and those that the settings name.

@@ -109,14 +109,15 @@ impl Output {
         Self { out, err, verbosity }
     }
 
-    /// Prints a result, as it is.
+    /// Prints a result, as it is. Nobody reads it any more: that is no fault.
     ///
     /// # Errors
     /// Those of standard output.
     pub fn result(&self, text: impl Display) -> io::Result<()> {
-        let mut out = io::stdout().lock();
-        write!(out, "{text}")?;
-        out.flush()
+        match print(&text) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            printed => printed,
+        }
     }
 
     /// Prints a result as JSON that people can read.
@@ -129,14 +130,17 @@ impl Output {
         self.result(text)
     }
 
-    /// Prints a result as one line of JSON.
+    /// Prints one of many results, as a line of JSON; whether somebody reads them still.
     ///
     /// # Errors
     /// Those of standard output.
-    pub fn json_line<T: Serialize + ?Sized>(&self, value: &T) -> io::Result<()> {
+    pub fn json_line<T: Serialize + ?Sized>(&self, value: &T) -> io::Result<bool> {
         let mut text = serde_json::to_string(value)?;
         text.push('\n');
-        self.result(text)
+        match print(&text) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            printed => printed.map(|()| true),
+        }
     }
 
     /// Says a line on standard error, unless it is to be quiet.
@@ -150,4 +154,10 @@ impl Output {
     pub fn complain(&self, text: impl Display) {
         let _ = write!(io::stderr().lock(), "{text}");
     }
+}
+
+fn print(text: &impl Display) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    write!(out, "{text}")?;
+    out.flush()
 }

@@ -189,7 +189,8 @@ impl Summary {
 /// The parts of the run's reason that no suite has given for itself.
 fn unsaid_reason(log: &RunLog) -> String {
     let of_suites = || log.suites.iter().filter_map(|suite| suite.reason.as_deref());
-    let said = |part: &&str| of_suites().any(|reason| reason.split("; ").any(|it| part.ends_with(it)));
+    let said =
+        |part: &&str| of_suites().any(|reason| reason.split("; ").any(|it| part.ends_with(it)));
     let parts = log.reason.iter().flat_map(|reason| reason.split("; "));
     parts.filter(|part| !said(part)).collect::<Vec<_>>().join("; ")
 }
@@ -208,9 +209,8 @@ fn count(counts: Counts) -> String {
         (interrupted, "interrupted"),
     ];
     let others = others.into_iter().filter(|(number, _)| *number > 0);
-    others.fold(format!("{passed} passed"), |text, (number, word)| {
-        format!("{text}, {number} {word}")
-    })
+    others
+        .fold(format!("{passed} passed"), |text, (number, word)| format!("{text}, {number} {word}"))
 }
 
 #[cfg(test)]

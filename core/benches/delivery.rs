@@ -2,6 +2,8 @@
 //!
 //! `cargo bench -p echo-core --bench delivery`. Rates are messages a second.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 

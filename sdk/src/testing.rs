@@ -195,7 +195,9 @@ impl Probe {
                 let mut mailbox = lock(mailbox);
                 let received = Received { topic: topic.clone(), message: message.clone() };
                 mailbox.messages.push_back(received);
-                mailbox.waker.take().map(Waker::wake);
+                if let Some(waker) = mailbox.waker.take() {
+                    waker.wake();
+                }
             })
             .count()
     }

@@ -1,4 +1,10 @@
 //! The service kit with a toy type of service, on a mock bus.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -6,7 +12,9 @@ use std::time::Duration;
 
 use echo_sdk::contract::service::*;
 use echo_sdk::contract::suite::{Readiness, ServiceSpec};
-use echo_sdk::service::{LogSink, Scope, ServiceError, ServiceKit, ServicePlugin, Stream, config_of};
+use echo_sdk::service::{
+    LogSink, Scope, ServiceError, ServiceKit, ServicePlugin, Stream, config_of,
+};
 use echo_sdk::testing::{Probe, When, message, mock, request};
 use echo_sdk::{BaseMessage, Plugin, ProcessingStatus, Topic};
 use serde::Deserialize;
@@ -24,6 +32,7 @@ struct Strings {
     exit_codes: Mutex<VecDeque<i32>>,
     execs_dropped: Notify,
     stopped: Mutex<Vec<String>>,
+    limits: Mutex<Vec<Duration>>,
     swept: Mutex<Vec<String>>,
 }
 
@@ -64,7 +73,11 @@ impl ServicePlugin for Toy {
         "toy"
     }
 
-    async fn start(&self, request: &ServiceStart, log: LogSink) -> Result<ToyInstance, ServiceError> {
+    async fn start(
+        &self,
+        request: &ServiceStart,
+        log: LogSink,
+    ) -> Result<ToyInstance, ServiceError> {
         let config: ToyConfig = config_of(request)?;
         let (end, life) = watch::channel(None);
         config.says.iter().for_each(|line| log.line(Stream::Stdout, line));
@@ -88,7 +101,12 @@ impl ServicePlugin for Toy {
 
     fn address(&self, instance: &ToyInstance) -> ServiceAddress {
         let ports = instance.port.map(|port| ("main".to_owned(), port)).into_iter().collect();
-        ServiceAddress { host: "127.0.0.1".into(), ports, instance: instance.name.clone(), peers: None }
+        ServiceAddress {
+            host: "127.0.0.1".into(),
+            ports,
+            instance: instance.name.clone(),
+            peers: None,
+        }
     }
 
     fn default_readiness(&self, _spec: &ServiceSpec) -> Readiness {
@@ -112,9 +130,10 @@ impl ServicePlugin for Toy {
     }
 
     async fn stop(&self, instance: &ToyInstance, timeout: Duration) -> Result<(), ServiceError> {
-        assert_eq!(timeout, Duration::from_secs(2));
         self.0.stopped.lock().unwrap().push(instance.name.clone());
+        self.0.limits.lock().unwrap().push(timeout);
         match instance.name.as_str() {
+            "deaf" => std::future::pending().await,
             "sticky" => Err(ServiceError::Failed("it is glued to the floor".into())),
             _ => Ok(()),
         }
@@ -243,12 +262,15 @@ async fn a_service_is_ready_when_each_part_was_seen() {
     let port = started.address.ports["main"];
     assert_eq!(reply["address"], serde_json::to_value(&started.address).unwrap());
     let told: ServiceReady = bench.event(READY).await;
-    assert_eq!(told.evidence, [
-        "a line of its output matches `^hel+o`: hello you".to_owned(),
-        format!("port main (127.0.0.1:{port}) accepts connections"),
-        format!("GET http://127.0.0.1:{port}/x answered 302"),
-        "`am i up` exited with 0".to_owned(),
-    ]);
+    assert_eq!(
+        told.evidence,
+        [
+            "a line of its output matches `^hel+o`: hello you".to_owned(),
+            format!("port main (127.0.0.1:{port}) accepts connections"),
+            format!("GET http://127.0.0.1:{port}/x answered 302"),
+            "`am i up` exited with 0".to_owned(),
+        ]
+    );
     assert!(bench.strings.exit_codes.lock().unwrap().is_empty(), "the failures were tried again");
     assert!(told.duration_ms >= started.duration_ms);
 }
@@ -263,8 +285,9 @@ async fn what_is_not_ready_in_time_fails_with_what_was_missing() {
         bench.strings.exit_codes.lock().unwrap().resize(99_999, 3);
         let keys = json!({ "says": ["hm"], "ready": ready, "start_timeout": "700ms" });
         let reply = bench.start(name, keys).await;
-        let expected =
-            format!("service `{name}` did not come up: it was not ready within 700ms (start_timeout): ");
+        let expected = format!(
+            "service `{name}` did not come up: it was not ready within 700ms (start_timeout): "
+        );
         assert_eq!(reason(&reply), expected + missing);
         assert_eq!(reply["log"], json!(["hm"]));
         let told: ServiceFailed = bench.event(FAILED).await;
@@ -276,14 +299,17 @@ async fn what_is_not_ready_in_time_fails_with_what_was_missing() {
 #[tokio::test]
 async fn a_port_that_nobody_serves_or_an_answer_that_is_bad_is_named() {
     let bench = Bench::new();
-    let keys = json!({ "listen": true, "status": 500, "ready": { "http": "/" }, "start_timeout": "80ms" });
+    let keys =
+        json!({ "listen": true, "status": 500, "ready": { "http": "/" }, "start_timeout": "80ms" });
     let reply = bench.start("a", keys).await;
     assert!(reason(&reply).ends_with("answered 500"), "{reply}");
     let keys = json!({ "listen": true, "ready": { "port": "other" } });
     let reply = bench.start("a", keys).await;
     assert!(reason(&reply).ends_with("ready.port is `other`; the ports of the service are: main"));
     let reply = bench.start("a", json!({ "ready": { "http": "/" } })).await;
-    assert!(reason(&reply).ends_with("ready.http needs ready.port; the ports of the service are: none"));
+    assert!(
+        reason(&reply).ends_with("ready.http needs ready.port; the ports of the service are: none")
+    );
 }
 
 #[tokio::test]
@@ -293,7 +319,10 @@ async fn a_death_during_the_start_fails_at_once() {
     bench.strings.toys.lock().unwrap()[0].1.send_replace(Some("exit code 3".into()));
     task.await.unwrap();
     let reply: Value = bench.probe.replies()[0].message.json().unwrap();
-    assert_eq!(reason(&reply), "service `a` did not come up: it ended before it was ready: exit code 3");
+    assert_eq!(
+        reason(&reply),
+        "service `a` did not come up: it ended before it was ready: exit code 3"
+    );
     assert_eq!(reply["log"], json!(["boom"]));
     assert_eq!(bench.stopped(), ["a", "dropped a"]);
 }
@@ -375,7 +404,10 @@ async fn a_death_after_ready_is_told_and_commands_are_refused() {
         toys[0].1.send_replace(Some("signal 9 (SIGKILL)".into()));
     }
     let told: ServiceDied = bench.event(DIED).await;
-    assert_eq!((told.ending.as_str(), told.log), ("signal 9 (SIGKILL)", vec!["up".into(), "oh no".into()]));
+    assert_eq!(
+        (told.ending.as_str(), told.log),
+        ("signal 9 (SIGKILL)", vec!["up".into(), "oh no".into()])
+    );
     let reply = bench.exec("a", &["x"]).await;
     assert_eq!(reason(&reply), "service `a` of suite `s` has ended: signal 9 (SIGKILL)");
     let mut logs = id("r1", "a");
@@ -413,7 +445,8 @@ async fn a_command_runs_in_a_ready_service_and_ends_with_its_handler_or_its_serv
     outlived.await.unwrap();
     bench.strings.execs_dropped.notified().await;
     let replies = bench.probe.replies();
-    let said = |text: &str| replies.iter().any(|reply| reply.message.data().unwrap()["reason"] == text);
+    let said =
+        |text: &str| replies.iter().any(|reply| reply.message.data().unwrap()["reason"] == text);
     assert!(said("service `a` of suite `s` was stopped while the command ran"));
 }
 
@@ -429,6 +462,28 @@ async fn a_stop_is_told_repeatable_and_its_failure_is_told_too() {
     let reply = bench.stop("sticky").await;
     assert_eq!(reason(&reply), "service `sticky` was not removed: it is glued to the floor");
     assert_eq!(bench.probe.published_on(STOPPED).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_gets_its_time_to_end_and_a_failed_start_gets_less() {
+    let bench = Bench::new();
+    let limit = json!({ "says": ["up"], "stop_timeout": "1m", "start_timeout": "1s" });
+    bench.start("deaf", limit.clone()).await;
+    let begun = tokio::time::Instant::now();
+    let reply = bench.stop("deaf").await;
+    let expected = "service `deaf` was not removed: removing it took too long and was given up";
+    assert_eq!(reason(&reply), expected);
+    assert_eq!(begun.elapsed().as_secs(), 63);
+
+    let mut failing = limit;
+    failing["says"] = json!([]);
+    let begun = tokio::time::Instant::now();
+    let reply = bench.start("deaf", failing).await;
+    assert!(reason(&reply).contains("not ready within 1s"), "{reply}");
+    assert!(reason(&reply).ends_with("may be left: removing it took too long and was given up"));
+    assert_eq!(begun.elapsed().as_secs(), 5);
+    let limits = [Duration::from_secs(60), Duration::from_secs(1)];
+    assert_eq!(*bench.strings.limits.lock().unwrap(), limits);
 }
 
 #[tokio::test]

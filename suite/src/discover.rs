@@ -52,9 +52,7 @@ pub fn discover<P: AsRef<Path>>(
         } else if path.exists() {
             vec![path.to_owned()]
         } else {
-            return Err(SuiteError::Missing {
-                path: path.to_owned(),
-            });
+            return Err(SuiteError::Missing { path: path.to_owned() });
         };
         for file in found {
             if !files.contains(&file) {
@@ -69,10 +67,7 @@ fn suites_within(folder: &Path) -> Result<Vec<PathBuf>, SuiteError> {
     let mut suites = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(path) = folders.pop() {
-        let unreadable = |source| SuiteError::Unreadable {
-            path: path.clone(),
-            source,
-        };
+        let unreadable = |source| SuiteError::Unreadable { path: path.clone(), source };
         for entry in fs::read_dir(&path).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
             let name = entry.file_name();
@@ -87,9 +82,7 @@ fn suites_within(folder: &Path) -> Result<Vec<PathBuf>, SuiteError> {
         }
     }
     if suites.is_empty() {
-        return Err(SuiteError::None {
-            path: folder.to_owned(),
-        });
+        return Err(SuiteError::None { path: folder.to_owned() });
     }
     suites.sort();
     Ok(suites)

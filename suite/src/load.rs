@@ -19,11 +19,7 @@ use crate::types::ServiceTypes;
 pub fn load(path: &Path, types: &ServiceTypes) -> Result<Suite, Faults> {
     let (document, suite) = read(path, types)?;
     let faults = check::check(&suite).into_iter();
-    document.refuse(
-        faults
-            .map(|fault| locate(&document, &fault.pointer, &fault))
-            .collect(),
-    )?;
+    document.refuse(faults.map(|fault| locate(&document, &fault.pointer, &fault)).collect())?;
     Ok(suite)
 }
 
@@ -54,11 +50,7 @@ pub fn load_all(paths: &[PathBuf], types: &ServiceTypes) -> Result<Vec<Suite>, V
         });
         refused.extend(document.refuse(own.collect()).err());
     }
-    if refused.is_empty() {
-        Ok(suites)
-    } else {
-        Err(refused)
-    }
+    if refused.is_empty() { Ok(suites) } else { Err(refused) }
 }
 
 fn read(path: &Path, types: &ServiceTypes) -> Result<(Document, Suite), Faults> {

@@ -10,11 +10,7 @@ use serde_json::{Map, Value, json};
 pub(crate) fn common_keys() -> Vec<String> {
     let schema = schemars::schema_for!(ServiceSpec).to_value();
     let properties = schema.get("properties").and_then(Value::as_object);
-    properties
-        .into_iter()
-        .flatten()
-        .map(|(key, _)| key.clone())
-        .collect()
+    properties.into_iter().flatten().map(|(key, _)| key.clone()).collect()
 }
 
 /// The schema of a suite's file.
@@ -26,10 +22,7 @@ pub(crate) fn suite_schema(types: &BTreeMap<String, ServiceTypeInfo>) -> Value {
     if let Some(Value::Object(definitions)) = schema.get_mut("$defs") {
         let spec = definitions.remove("ServiceSpec").unwrap_or_default();
         for (name, info) in types {
-            definitions.insert(
-                definition(name),
-                service_schema(&spec, name, &info.config_schema),
-            );
+            definitions.insert(definition(name), service_schema(&spec, name, &info.config_schema));
         }
         definitions.insert("ServiceSpec".to_owned(), any_service(&spec, types));
     }
@@ -74,12 +67,8 @@ fn service_schema(spec: &Value, name: &str, config_schema: &Value) -> Value {
     for value in schema.values_mut() {
         rebase(value, &format!("#/$defs/{}", definition(name)));
     }
-    schema
-        .entry("additionalProperties")
-        .or_insert(Value::Bool(false));
-    let properties = schema
-        .entry("properties")
-        .or_insert_with(|| Value::Object(Map::new()));
+    schema.entry("additionalProperties").or_insert(Value::Bool(false));
+    let properties = schema.entry("properties").or_insert_with(|| Value::Object(Map::new()));
     if let (Value::Object(own), Some(Value::Object(common))) = (properties, spec.get("properties"))
     {
         own.extend(common.clone());

@@ -89,10 +89,7 @@ fn check(info: &ServiceTypeInfo) -> Result<(), ServiceTypesError> {
         return Err(ServiceTypesError::Name(service_type));
     }
     if let Err(source) = Schema::new(info.config_schema.clone()) {
-        return Err(ServiceTypesError::Schema {
-            service_type,
-            source,
-        });
+        return Err(ServiceTypesError::Schema { service_type, source });
     }
     let properties = info.config_schema.get("properties");
     let own = |key: &String| properties.is_some_and(|properties| properties.get(key).is_some());

@@ -1,5 +1,7 @@
 //! Plugins through their lives: dependencies, failures, pause, reset, and what is told of it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 

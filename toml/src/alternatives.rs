@@ -17,25 +17,12 @@ impl Explain<'_> {
     ) -> Vec<Fault> {
         let at = error.instance_path().as_str();
         let meant = |branch: &&Vec<ValidationError<'_>>| !branch.iter().any(|e| is_misfit(e, at));
-        if let Some(nearest) = branches
-            .iter()
-            .filter(meant)
-            .min_by_key(|branch| branch.len())
-        {
-            return nearest
-                .iter()
-                .flat_map(|error| self.faults(error))
-                .collect();
+        if let Some(nearest) = branches.iter().filter(meant).min_by_key(|branch| branch.len()) {
+            return nearest.iter().flat_map(|error| self.faults(error)).collect();
         }
-        let misfits = branches
-            .iter()
-            .flatten()
-            .filter(|error| is_misfit(error, at));
+        let misfits = branches.iter().flatten().filter(|error| is_misfit(error, at));
         let misfits: Vec<&ValidationError<'_>> = misfits.collect();
-        vec![
-            self.joint_choice(&misfits)
-                .unwrap_or_else(|| self.joint_types(error, &misfits)),
-        ]
+        vec![self.joint_choice(&misfits).unwrap_or_else(|| self.joint_types(error, &misfits))]
     }
 
     /// Alternatives that are told apart by the values of one key, as a choice among these.
@@ -69,8 +56,7 @@ impl Explain<'_> {
         }
         let must = format!("must be {}", words::join(&expected, "or"));
         let judgement = format!("is {}; it {must}", what(error.instance()));
-        self.fault(error.instance_path().as_str(), &judgement)
-            .label(must)
+        self.fault(error.instance_path().as_str(), &judgement).label(must)
     }
 }
 

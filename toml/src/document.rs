@@ -133,11 +133,7 @@ impl Document {
     /// # Errors
     /// [`Faults`] with the faults, unless there are none.
     pub fn refuse(&self, faults: Vec<Fault>) -> Result<(), Faults> {
-        if faults.is_empty() {
-            Ok(())
-        } else {
-            Err(self.faults(faults))
-        }
+        if faults.is_empty() { Ok(()) } else { Err(self.faults(faults)) }
     }
 
     /// The key at `pointer` as people write it: `steps[0].command`.
@@ -196,20 +192,16 @@ pub(crate) fn join(pointer: &str, token: &str) -> String {
 }
 
 fn tokens(pointer: &str) -> impl Iterator<Item = String> + '_ {
-    pointer
-        .split('/')
-        .skip(1)
-        .map(|token| token.replace("~1", "/").replace("~0", "~"))
+    pointer.split('/').skip(1).map(|token| token.replace("~1", "/").replace("~0", "~"))
 }
 
 fn pointer_of(path: &serde_path_to_error::Path) -> String {
     use serde_path_to_error::Segment;
-    path.iter()
-        .fold(String::new(), |pointer, segment| match segment {
-            Segment::Seq { index } => join(&pointer, &index.to_string()),
-            Segment::Map { key } => join(&pointer, key),
-            Segment::Enum { .. } | Segment::Unknown => pointer,
-        })
+    path.iter().fold(String::new(), |pointer, segment| match segment {
+        Segment::Seq { index } => join(&pointer, &index.to_string()),
+        Segment::Map { key } => join(&pointer, key),
+        Segment::Enum { .. } | Segment::Unknown => pointer,
+    })
 }
 
 /// Turns TOML into JSON, and notes each place and each value that JSON has no counterpart of.
@@ -234,19 +226,9 @@ impl Reader {
         let mut object = Map::new();
         for (key, value) in table.iter() {
             let pointer = join(pointer, key);
-            let value_span = if value.is_inline_table() {
-                None
-            } else {
-                value.span()
-            };
+            let value_span = if value.is_inline_table() { None } else { value.span() };
             let key_span = table.key(key).and_then(Key::span);
-            self.places.insert(
-                pointer.clone(),
-                Place {
-                    key: key_span,
-                    value: value_span,
-                },
-            );
+            self.places.insert(pointer.clone(), Place { key: key_span, value: value_span });
             let value = self.value(&pointer, value);
             object.insert(key.to_owned(), value);
         }
@@ -271,13 +253,7 @@ impl Reader {
                 let tables = tables.iter().enumerate();
                 let read = tables.map(|(index, table)| {
                     let pointer = join(&pointer, &index.to_string());
-                    self.places.insert(
-                        pointer.clone(),
-                        Place {
-                            key: None,
-                            value: table.span(),
-                        },
-                    );
+                    self.places.insert(pointer.clone(), Place { key: None, value: table.span() });
                     self.table(&pointer, table)
                 });
                 Value::Array(read.collect())
@@ -293,26 +269,16 @@ impl Reader {
             toml_edit::Value::InlineTable(table) => self.inline_table(pointer, table),
             toml_edit::Value::Float(number) => match Number::from_f64(*number.value()) {
                 Some(number) => Value::Number(number),
-                None => self.refuse(
-                    pointer,
-                    format!("{}, which has no use here", number.value()),
-                ),
+                None => self.refuse(pointer, format!("{}, which has no use here", number.value())),
             },
-            toml_edit::Value::Datetime(date) => self.refuse(
-                pointer,
-                format!("a date; write it in quotes: \"{}\"", date.value()),
-            ),
+            toml_edit::Value::Datetime(date) => {
+                self.refuse(pointer, format!("a date; write it in quotes: \"{}\"", date.value()))
+            }
             toml_edit::Value::Array(items) => {
                 let items = items.iter().enumerate();
                 let read = items.map(|(index, item)| {
                     let pointer = join(pointer, &index.to_string());
-                    self.places.insert(
-                        pointer.clone(),
-                        Place {
-                            key: None,
-                            value: item.span(),
-                        },
-                    );
+                    self.places.insert(pointer.clone(), Place { key: None, value: item.span() });
                     self.value(&pointer, item)
                 });
                 Value::Array(read.collect())

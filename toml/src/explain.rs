@@ -24,18 +24,16 @@ impl<'a> Explain<'a> {
         let at = error.instance_path().as_str();
         match error.kind() {
             Kind::AdditionalProperties { unexpected }
-            | Kind::UnevaluatedProperties { unexpected } => unexpected
-                .iter()
-                .map(|key| self.unknown(error, key))
-                .collect(),
+            | Kind::UnevaluatedProperties { unexpected } => {
+                unexpected.iter().map(|key| self.unknown(error, key)).collect()
+            }
             Kind::AnyOf { context } | Kind::OneOfNotValid { context } => {
                 self.alternatives(error, context)
             }
             Kind::PropertyNames { error: inner } => vec![self.key_name(error, inner)],
-            Kind::Required { property } => self
-                .missing(error, property.as_str().unwrap_or_default())
-                .into_iter()
-                .collect(),
+            Kind::Required { property } => {
+                self.missing(error, property.as_str().unwrap_or_default()).into_iter().collect()
+            }
             // The fault against the choices says it better.
             Kind::Type { .. } if self.has_choices(error) => Vec::new(),
             Kind::Enum { .. } | Kind::Constant { .. } => {
@@ -48,20 +46,13 @@ impl<'a> Explain<'a> {
 
     fn unknown(&self, error: &ValidationError<'_>, key: &str) -> Fault {
         let table = error.instance_path().as_str();
-        let unknown = format!(
-            "unknown key `{}`{}",
-            words::key(key),
-            self.within(table, "")
-        );
+        let unknown = format!("unknown key `{}`{}", words::key(key), self.within(table, ""));
         let near = self.meant(error, key);
         let message = match near {
             Some(near) => format!("{unknown}; did you mean `{near}`?"),
             None => unknown,
         };
-        let fault = self
-            .document
-            .fault_at_key(&join(table, key), message)
-            .label("unknown key");
+        let fault = self.document.fault_at_key(&join(table, key), message).label("unknown key");
         let known = self.known_keys(error);
         match near {
             Some(_) => fault,
@@ -92,17 +83,12 @@ impl<'a> Explain<'a> {
         let table = error.instance_path().as_str();
         let place = self.within(table, " at the top level");
         let message = format!("missing key `{}`{place}", words::key(key));
-        let fault = self
-            .document
-            .fault_at(table, message)
-            .label(format!("needs `{key}`"));
+        let fault = self.document.fault_at(table, message).label(format!("needs `{key}`"));
         let property = schema.and_then(|schema| schema.pointer(&join("/properties", key)));
-        Some(
-            match property.and_then(|property| self.describe(property)) {
-                Some(about) => fault.help(format!("`{key}`: {about}")),
-                None => fault,
-            },
-        )
+        Some(match property.and_then(|property| self.describe(property)) {
+            Some(about) => fault.help(format!("`{key}`: {about}")),
+            None => fault,
+        })
     }
 
     /// A value that is none of a few.
@@ -122,11 +108,15 @@ impl<'a> Explain<'a> {
     }
 
     fn key_name(&self, error: &ValidationError<'_>, inner: &ValidationError<'_>) -> Fault {
+        let table = error.instance_path().as_str();
         let name = inner.instance().as_str().unwrap_or_default();
-        let pointer = join(error.instance_path().as_str(), name);
-        let why = self.judgement(inner);
-        self.document
-            .fault_at_key(&pointer, format!("the key `{}` {why}", words::key(name)))
+        let why = match inner.kind() {
+            Kind::Pattern { pattern } => format!("does not match `{pattern}`"),
+            Kind::Not { .. } => "is not allowed".to_owned(),
+            _ => self.judgement(inner),
+        };
+        let message = format!("the key `{}`{} {why}", words::key(name), self.within(table, ""));
+        self.document.fault_at_key(&join(table, name), message)
     }
 
     /// A value of the wrong type, form or size.
@@ -172,6 +162,7 @@ impl<'a> Explain<'a> {
             Kind::MinProperties { limit } => format!("must have at least {limit} keys"),
             Kind::MaxProperties { limit } => format!("must have at most {limit} keys"),
             Kind::UniqueItems => "has an item twice".to_owned(),
+            Kind::Not { .. } => format!("is {is}, which is not allowed"),
             _ => format!("is not right: {error}"),
         }
     }
@@ -204,9 +195,7 @@ impl<'a> Explain<'a> {
     }
 
     fn known_keys(&self, error: &ValidationError<'_>) -> Vec<&'a str> {
-        let properties = self
-            .parent(error)
-            .and_then(|schema| schema.get("properties"));
+        let properties = self.parent(error).and_then(|schema| schema.get("properties"));
         properties
             .and_then(Value::as_object)
             .into_iter()

@@ -46,9 +46,7 @@ impl Fault {
 
 impl Diagnostic for Fault {
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.help
-            .as_ref()
-            .map(|help| Box::new(help) as Box<dyn fmt::Display>)
+        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
@@ -74,18 +72,10 @@ pub struct Faults {
 impl Faults {
     pub(crate) fn new(name: &str, text: &str, mut faults: Vec<Fault>) -> Self {
         let place = |fault: &Fault| (fault.line, fault.column);
-        faults.sort_by(|a, b| {
-            place(a)
-                .cmp(&place(b))
-                .then_with(|| a.message.cmp(&b.message))
-        });
+        faults.sort_by(|a, b| place(a).cmp(&place(b)).then_with(|| a.message.cmp(&b.message)));
         faults.dedup();
         let source = NamedSource::new(name, text.to_owned()).with_language("TOML");
-        Self {
-            file: name.to_owned(),
-            faults,
-            source: Arc::new(source),
-        }
+        Self { file: name.to_owned(), faults, source: Arc::new(source) }
     }
 
     /// The one fault of a file that cannot be read at all.
@@ -155,8 +145,6 @@ impl Diagnostic for Faults {
 
     fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn Diagnostic> + 'a>> {
         let faults = self.faults.iter().map(|fault| fault as &dyn Diagnostic);
-        self.single()
-            .is_none()
-            .then(|| Box::new(faults) as Box<dyn Iterator<Item = _>>)
+        self.single().is_none().then(|| Box::new(faults) as Box<dyn Iterator<Item = _>>)
     }
 }

@@ -27,10 +27,8 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
 
 /// Words as a sentence lists them: "`a`, `b` or `c`" when `joint` is "or".
 pub fn list<T: AsRef<str>>(words: impl IntoIterator<Item = T>, joint: &str) -> String {
-    let quoted: Vec<String> = words
-        .into_iter()
-        .map(|word| format!("`{}`", word.as_ref()))
-        .collect();
+    let quoted: Vec<String> =
+        words.into_iter().map(|word| format!("`{}`", word.as_ref())).collect();
     join(&quoted, joint)
 }
 
@@ -68,11 +66,7 @@ pub(crate) fn quote(value: &Value) -> String {
 /// A key as it stands in a path: quoted unless it is a bare key.
 pub(crate) fn key(key: &str) -> String {
     let bare = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    if !key.is_empty() && key.bytes().all(bare) {
-        key.to_owned()
-    } else {
-        format!("{key:?}")
-    }
+    if !key.is_empty() && key.bytes().all(bare) { key.to_owned() } else { format!("{key:?}") }
 }
 
 #[cfg(test)]
@@ -83,10 +77,7 @@ mod tests {
     fn a_slip_of_the_pen_is_near_and_another_word_is_not() {
         let known = ["command", "service", "expected_exit_code"];
         assert_eq!(nearest("comand", known), Some("command"));
-        assert_eq!(
-            nearest("expected_exitcode", known),
-            Some("expected_exit_code")
-        );
+        assert_eq!(nearest("expected_exitcode", known), Some("expected_exit_code"));
         assert_eq!(nearest("workdir", known), None);
         assert_eq!(nearest("x", ["y"]), None);
         assert_eq!(nearest("", known), None);

@@ -1,9 +1,5 @@
 //! What a person sees in the terminal, and what a tool reads.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test that cannot go on fails"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use echo_toml::{Document, Faults, Schema};
 use miette::{GraphicalReportHandler, GraphicalTheme};
@@ -70,9 +66,7 @@ fn faults(text: &str) -> Faults {
 fn render(faults: &Faults) -> String {
     let mut out = String::new();
     let theme = GraphicalTheme::unicode_nocolor();
-    GraphicalReportHandler::new_themed(theme)
-        .render_report(&mut out, faults)
-        .unwrap();
+    GraphicalReportHandler::new_themed(theme).render_report(&mut out, faults).unwrap();
     out
 }
 
@@ -80,11 +74,7 @@ fn render(faults: &Faults) -> String {
 fn told(text: &str) -> Vec<String> {
     let faults = faults(text);
     let tell = |fault: &echo_toml::Fault| {
-        let help = fault
-            .help
-            .as_ref()
-            .map(|help| format!(" | {help}"))
-            .unwrap_or_default();
+        let help = fault.help.as_ref().map(|help| format!(" | {help}")).unwrap_or_default();
         format!("{}:{} {}{help}", fault.line, fault.column, fault.message)
     };
     faults.iter().map(tell).collect()
@@ -92,9 +82,7 @@ fn told(text: &str) -> Vec<String> {
 
 #[test]
 fn one_fault_shows_its_line_its_place_and_the_way_out() {
-    let out = render(&faults(
-        "name = \"x\"\n\n# how long\nwait = \"5 parsecs\"\n",
-    ));
+    let out = render(&faults("name = \"x\"\n\n# how long\nwait = \"5 parsecs\"\n"));
     let expected = "  × `wait` is the string \"5 parsecs\", which is no duration
    ╭─[echo.toml:4:8]
  3 │ # how long
@@ -117,34 +105,16 @@ fn a_fault_of_syntax_shows_its_place_too() {
 #[test]
 fn faults_say_what_is_there_and_what_would_be_right() {
     for (text, expected) in [
-        (
-            "",
-            &["1:1 missing key `name` at the top level | `name`: What it is called."][..],
-        ),
-        (
-            "nam = 'x'",
-            &["1:1 unknown key `nam`; did you mean `name`?"],
-        ),
+        ("", &["1:1 missing key `name` at the top level | `name`: What it is called."][..]),
+        ("nam = 'x'", &["1:1 unknown key `nam`; did you mean `name`?"]),
         (
             "name = 5",
             &["1:8 `name` is the integer 5; it must be a string | write it in quotes: \"5\""],
         ),
-        (
-            "name = ['x']",
-            &["1:8 `name` is an array; it must be a string"],
-        ),
-        (
-            "name = 'x'\nport = '80'",
-            &["2:8 `port` is the string \"80\"; it must be an integer"],
-        ),
-        (
-            "name = 'x'\nport = 0",
-            &["2:8 `port` is the integer 0; it must be at least 1"],
-        ),
-        (
-            "name = 'x'\nport = 1.5",
-            &["2:8 `port` is the number 1.5; it must be an integer"],
-        ),
+        ("name = ['x']", &["1:8 `name` is an array; it must be a string"]),
+        ("name = 'x'\nport = '80'", &["2:8 `port` is the string \"80\"; it must be an integer"]),
+        ("name = 'x'\nport = 0", &["2:8 `port` is the integer 0; it must be at least 1"]),
+        ("name = 'x'\nport = 1.5", &["2:8 `port` is the number 1.5; it must be an integer"]),
         (
             "name = 'x'\nbus = 'loca'",
             &[
@@ -160,10 +130,7 @@ fn faults_say_what_is_there_and_what_would_be_right() {
             &["2:8 `tags` is the string \"a\"; it must be an array of strings"],
         ),
         ("name = 'x'\ntags = []", &["2:8 `tags` is empty"]),
-        (
-            "name = 'x'\ntags = ['a', 'a']",
-            &["2:8 `tags` has an item twice"],
-        ),
+        ("name = 'x'\ntags = ['a', 'a']", &["2:8 `tags` has an item twice"]),
         (
             "name = 'x'\ntags = ['a',\n 5]",
             &["3:2 `tags[1]` is the integer 5; it must be a string | write it in quotes: \"5\""],
@@ -172,17 +139,14 @@ fn faults_say_what_is_there_and_what_would_be_right() {
             "name = 'x'\n[plugins.a]\nworker = 1",
             &["3:1 unknown key `worker` in `plugins.a`; did you mean `workers`?"],
         ),
-        (
-            "name = 'x'\n[plugins.a]",
-            &["2:1 missing key `workers` in `plugins.a`"],
-        ),
+        ("name = 'x'\n[plugins.a]", &["2:1 missing key `workers` in `plugins.a`"]),
         (
             "name = 'x'\nplugins.a = 'x'",
             &["2:13 `plugins.a` is the string \"x\"; it must be a table"],
         ),
         (
             "name = 'x'\nplugins.long.workers = 1",
-            &["2:9 the key `long` must have at most 3 characters"],
+            &["2:9 the key `long` in `plugins` must have at most 3 characters"],
         ),
         (
             "name = 'x'\nplugins.'a b'.workers = ''",
@@ -202,22 +166,13 @@ fn faults_say_what_is_there_and_what_would_be_right() {
                 "2:15 `sink.to` is the string \"fil\"; did you mean \"file\"? | it must be \"file\" or \"net\"",
             ],
         ),
-        (
-            "name = 'x'\nsink = { to = 'file' }",
-            &["2:1 missing key `path` in `sink`"],
-        ),
+        ("name = 'x'\nsink = { to = 'file' }", &["2:1 missing key `path` in `sink`"]),
         (
             "name = 'x'\nsink = { to = 'net', path = '' }",
             &["2:22 unknown key `path` in `sink` | the keys here are `to`"],
         ),
-        (
-            "name = 1979-05-27",
-            &["1:8 `name` is a date; write it in quotes: \"1979-05-27\""],
-        ),
-        (
-            "name = 'x'\nport = inf",
-            &["2:8 `port` is inf, which has no use here"],
-        ),
+        ("name = 1979-05-27", &["1:8 `name` is a date; write it in quotes: \"1979-05-27\""]),
+        ("name = 'x'\nport = inf", &["2:8 `port` is inf, which has no use here"]),
         ("naïve.x = 1\nname = 'x'", &["1:1 this is no TOML: "]),
     ] {
         let told = told(text);
@@ -279,17 +234,9 @@ fn faults_that_are_found_later_point_at_their_line() {
         assert_eq!((fault.line, fault.column), place, "{pointer}");
         assert_eq!(fault.key, key, "{pointer}");
     }
-    let fault = document
-        .fault_at("/plugins/a/workers", "too few")
-        .label("here")
-        .help("more");
+    let fault = document.fault_at("/plugins/a/workers", "too few").label("here").help("more");
     let out = render(&document.refuse(vec![fault]).unwrap_err());
-    for line in [
-        "  × too few",
-        "3 │ a = { workers = 1 }",
-        "╰── here",
-        "  help: more",
-    ] {
+    for line in ["  × too few", "3 │ a = { workers = 1 }", "╰── here", "  help: more"] {
         assert!(out.contains(line), "{line}\n{out}");
     }
     document.refuse(Vec::new()).unwrap();
@@ -297,16 +244,12 @@ fn faults_that_are_found_later_point_at_their_line() {
 
 #[test]
 fn a_schema_that_is_none_is_refused() {
-    for raw in [
-        json!({ "type": "strng" }),
-        json!({ "$ref": "#/nowhere" }),
-        json!({ "pattern": "(" }),
-    ] {
+    for raw in
+        [json!({ "type": "strng" }), json!({ "$ref": "#/nowhere" }), json!({ "pattern": "(" })]
+    {
         let error = Schema::new(raw.clone()).unwrap_err();
         assert!(
-            error
-                .to_string()
-                .starts_with("the JSON Schema is malformed at `#"),
+            error.to_string().starts_with("the JSON Schema is malformed at `#"),
             "{raw}: {error}"
         );
     }

@@ -1,5 +1,5 @@
 //! No text, however strange, makes the reader panic, and each fault lies within its text.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use echo_toml::{Document, Faults, Schema};
 use miette::{GraphicalReportHandler, GraphicalTheme};
@@ -28,10 +28,7 @@ fn read(text: &str) -> Result<Value, Faults> {
         let lines = text.matches('\n').count() + 1;
         assert!(faults.iter().count() > 0, "{text:?}");
         for fault in faults {
-            assert!(
-                (1..=lines).contains(&fault.line) && fault.column > 0,
-                "{text:?}: {fault:?}"
-            );
+            assert!((1..=lines).contains(&fault.line) && fault.column > 0, "{text:?}: {fault:?}");
             assert!(!fault.message.is_empty(), "{text:?}");
         }
         let mut out = String::new();
@@ -97,9 +94,7 @@ fn the_corpus_is_read_or_refused() {
             "]".repeat(70)
         ),
         "[[b]]\n".repeat(2_000),
-        (0..2_000)
-            .map(|index| format!("e{index} = {index}\n"))
-            .collect(),
+        (0..2_000).map(|index| format!("e{index} = {index}\n")).collect(),
     ];
     for text in corpus {
         let _ = read(&text);
@@ -108,10 +103,7 @@ fn the_corpus_is_read_or_refused() {
 
 #[test]
 fn nothing_that_a_file_sets_is_passed_over() {
-    assert_eq!(
-        read("c = 'x'\na = { c = 'y' }").unwrap(),
-        json!({ "a": { "c": "y" }, "c": "x" })
-    );
+    assert_eq!(read("c = 'x'\na = { c = 'y' }").unwrap(), json!({ "a": { "c": "y" }, "c": "x" }));
     for text in [
         "c = 'x'\ne = 1",
         "c = 'x'\na.c = 'x'\na.e = 1",
@@ -119,10 +111,7 @@ fn nothing_that_a_file_sets_is_passed_over() {
     ] {
         let faults = read(text).unwrap_err();
         assert_eq!(faults.iter().count(), 1, "{faults:?}");
-        assert!(
-            faults.to_string().starts_with("unknown key `e`"),
-            "{faults}"
-        );
+        assert!(faults.to_string().starts_with("unknown key `e`"), "{faults}");
     }
 }
 

@@ -7,6 +7,7 @@ mod idle_tests;
 mod inbox;
 mod lanes;
 mod queue;
+mod reader;
 mod receiver;
 
 /// What [`idle`] is made of; its model test puts other parts in their place.
@@ -31,7 +32,8 @@ use tokio::task::JoinHandle;
 
 use self::delays::Delays;
 use self::inbox::Inboxes;
-use self::queue::{LocalSlot, Queue, Reader, Room};
+use self::queue::{LocalSlot, Queue, Room};
+use self::reader::Reader;
 use self::receiver::LocalStream;
 use crate::routing::{Router, Target};
 use crate::transport::{BusError, Features, Slot, SlotOptions, SubscribeOptions, Transport};
@@ -103,7 +105,7 @@ thread_local! {
 fn is_measured() -> bool {
     let count = PUBLISHED.get();
     PUBLISHED.set(count.wrapping_add(1));
-    count % MEASURE_EVERY == 0
+    count.is_multiple_of(MEASURE_EVERY)
 }
 
 impl LocalTransport {

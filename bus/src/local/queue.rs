@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::delays::Delays;
 use super::idle::Idle;
 use super::lanes::{LaneId, Lanes};
+use super::reader::Reader;
 use super::receiver::LocalReceiver;
 use crate::routing::Target;
 use crate::transport::{Receiver, Slot, SlotStats};
@@ -58,26 +59,6 @@ pub(super) enum Room {
     Full,
     /// The slot is closed: it is as if it did not match.
     Closed,
-}
-
-/// Who takes messages out of a queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reader {
-    /// The receivers of a slot, which share its messages.
-    Workers,
-    /// A plain subscription: a single reader takes all in the order of publication, whatever their keys.
-    Subscription,
-}
-
-impl Reader {
-    /// Routes go by id. Subscriptions come first, so that they have a message before a handler that acts on
-    /// it publishes what follows from it.
-    fn first_id(self) -> u64 {
-        match self {
-            Self::Subscription => 0,
-            Self::Workers => 1 << 63,
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -345,8 +326,10 @@ impl Queue {
     }
 
     fn steal_from_others(&self, local: &Worker<Ticket>, me: u64) -> Option<Ticket> {
-        for (owner, stealer) in self.stealers.load().iter() {
-            while *owner != me {
+        let stealers = self.stealers.load();
+        let others = stealers.iter().filter(|(owner, _)| *owner != me);
+        for (_, stealer) in others {
+            loop {
                 match stealer.steal_batch_and_pop(local) {
                     Steal::Success(ticket) => return Some(ticket),
                     Steal::Retry => {}

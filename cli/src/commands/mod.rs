@@ -53,11 +53,15 @@ pub fn execute(cli: Cli, output: &Output) -> CommandResult {
         }
         Command::Plugin(command) => plugin::plugin(output, &config()?.plugins, command),
         Command::Run(args) => hosting(output, config()?, async |it| run::run(it, args).await),
-        Command::Publish(args) => hosting(output, config()?, async |it| bus::publish(it, args).await),
+        Command::Publish(args) => {
+            hosting(output, config()?, async |it| bus::publish(it, args).await)
+        }
         Command::Subscribe(args) => {
             hosting(output, config()?, async |it| bus::subscribe(it, args).await)
         }
-        Command::Request(args) => hosting(output, config()?, async |it| bus::request(it, args).await),
+        Command::Request(args) => {
+            hosting(output, config()?, async |it| bus::request(it, args).await)
+        }
     }
 }
 

@@ -16,7 +16,9 @@ pub fn validate(output: &Output, args: &ValidateArgs, types: &ServiceTypes) -> C
         let (suites, faults) = match &loaded {
             Ok(suites) => (suites.iter().map(|it| json!(it)).collect(), Vec::new()),
             Err(NoSuites::Faults(files)) => (Vec::new(), files.iter().flat_map(of_file).collect()),
-            Err(NoSuites::Find(error)) => (Vec::new(), vec![json!({ "message": error.to_string() })]),
+            Err(NoSuites::Find(error)) => {
+                (Vec::new(), vec![json!({ "message": error.to_string() })])
+            }
         };
         let valid = faults.is_empty();
         let report = json!({ "valid": valid, "suites": Value::Array(suites), "faults": faults });
@@ -24,9 +26,9 @@ pub fn validate(output: &Output, args: &ValidateArgs, types: &ServiceTypes) -> C
         return if valid { Ok(Exit::Success) } else { Err(Failure::said(Exit::Usage)) };
     }
     for suite in loaded? {
-        let (tests, steps) = suite.all_tests().fold((0, 0), |(tests, all), (_, steps)| {
-            (tests + 1, all + steps.len())
-        });
+        let (tests, steps) = suite
+            .all_tests()
+            .fold((0, 0), |(tests, all), (_, steps)| (tests + 1, all + steps.len()));
         let file = suite.file.as_deref().map(shown).unwrap_or_default();
         let valid = output.out.paint(Style::Good, "valid");
         let name = output.out.paint(Style::Strong, &suite.name);

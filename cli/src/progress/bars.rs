@@ -71,8 +71,8 @@ impl Bars {
 
     fn count(&mut self, log: &RunLog) {
         let counts = log.counts.steps;
-        let red = counts.failed + counts.errored + counts.interrupted;
-        let done = red + counts.passed + counts.skipped;
+        let red = counts.failed + counts.errored;
+        let done = red + counts.passed + counts.skipped + counts.interrupted;
         let length = log.planned_steps.max(done) as u64;
         if length == 0 {
             return;

@@ -14,13 +14,9 @@ pub fn line(event: &Event, log: &RunLog, output: &Output) -> Option<String> {
     let doing = |it: &str| palette.paint(Style::Dim, format_args!("{it:<11}"));
     let bad = |it: &str| palette.paint(Style::Bad, format_args!("{it:<11}"));
     Some(match event {
-        Event::RunStarted(run) if verbose => format!(
-            "{} {}: {} tests, {} steps",
-            doing("run"),
-            run.run_id,
-            run.tests,
-            run.steps
-        ),
+        Event::RunStarted(run) if verbose => {
+            format!("{} {}: {} tests, {} steps", doing("run"), run.run_id, run.tests, run.steps)
+        }
         Event::ServiceStarting { id, service_type } => {
             format!("{} {} > {} ({service_type})", doing("starting"), id.suite, id.service)
         }
@@ -98,13 +94,11 @@ mod tests {
     #[test]
     fn steps_are_told_on_request() {
         let lines = lines(Verbosity::Verbose);
-        for expected in
-            [
-                "step        shop > browse > look: sh -c look",
-                "passed      shop > browse > look in 10 ms",
-                "skipped     shop > return in 12 ms: the test before it failed",
-            ]
-        {
+        for expected in [
+            "step        shop > browse > look: sh -c look",
+            "passed      shop > browse > look in 10 ms",
+            "skipped     shop > return in 12 ms: the test before it failed",
+        ] {
             assert!(lines.iter().any(|line| line == expected), "{lines:#?}");
         }
     }

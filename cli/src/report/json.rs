@@ -40,4 +40,30 @@ mod tests {
         assert_eq!(step["exit_code"], 4);
         assert_eq!(step["failures"][0], "the exit code is 4, expected 0");
     }
+
+    #[test]
+    fn the_documentation_names_every_key() {
+        fn keys(value: &serde_json::Value, found: &mut std::collections::BTreeSet<String>) {
+            match value {
+                serde_json::Value::Object(table) => {
+                    found.extend(table.keys().cloned());
+                    table.values().for_each(|value| keys(value, found));
+                }
+                serde_json::Value::Array(items) => items.iter().for_each(|item| keys(item, found)),
+                _ => {}
+            }
+        }
+        let documentation = include_str!("../../../docs/contracts/reports.md");
+        let mut log = sample::shop();
+        log.reason = Some("something else".into());
+        let report = serde_json::from_str(&render(&log).unwrap()).unwrap();
+        let mut found = std::collections::BTreeSet::new();
+        keys(&report, &mut found);
+        for key in found {
+            assert!(
+                documentation.contains(&format!("`{key}`")),
+                "docs/contracts/reports.md lacks `{key}`"
+            );
+        }
+    }
 }

@@ -5,11 +5,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use echo_sdk::contract::run::Outcome;
-use quick_junit::{NonSuccessKind, Property, Report, SerializeError, TestCase, TestCaseStatus, TestSuite};
+use quick_junit::{
+    NonSuccessKind, Property, Report, SerializeError, TestCase, TestCaseStatus, TestSuite,
+};
 
 use super::{SUITE_ITSELF, own_reason};
-use crate::suites::shown;
 use crate::runlog::{RunLog, StepLog, SuiteLog, TestLog, is_red};
+use crate::suites::shown;
 
 /// Writes the report.
 pub fn render(log: &RunLog) -> Result<String, SerializeError> {
@@ -163,7 +165,8 @@ mod tests {
     fn a_suite_that_failed_by_itself_has_a_test_case() {
         let xml = render(&sample::shop()).unwrap();
         let case = r#"<testcase name="(suite)" classname="broken">"#;
-        let error = r#"<error message="service db: the image `db:9` does not exist" type="errored"/>"#;
+        let error =
+            r#"<error message="service db: the image `db:9` does not exist" type="errored"/>"#;
         assert!(xml.contains(case) && xml.contains(error), "{xml}");
     }
 

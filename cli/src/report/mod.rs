@@ -132,7 +132,9 @@ impl OpenReport {
 
 fn render(format: Format, log: &RunLog) -> Result<String, ReportError> {
     match format {
-        Format::Junit => junit::render(log).map_err(|e| ReportError::Render("JUnit", e.to_string())),
+        Format::Junit => {
+            junit::render(log).map_err(|e| ReportError::Render("JUnit", e.to_string()))
+        }
         Format::Json => json::render(log).map_err(|e| ReportError::Render("JSON", e.to_string())),
         Format::Tap => Ok(tap::render(log)),
     }
@@ -163,7 +165,8 @@ mod tests {
         let expected = ReportSpec { format: Format::Junit, target: Target::File("a=b.xml".into()) };
         assert_eq!(spec, expected);
         assert!("tap=-".parse::<ReportSpec>().unwrap().is_stdout());
-        for (text, word) in [("html=x", "junit, json and tap"), ("json", "FORMAT=FILE"), ("", "``")] {
+        for (text, word) in [("html=x", "junit, json and tap"), ("json", "FORMAT=FILE"), ("", "``")]
+        {
             let error = text.parse::<ReportSpec>().unwrap_err().to_string();
             assert!(error.contains(word), "{error}");
         }

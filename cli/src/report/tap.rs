@@ -58,7 +58,8 @@ impl Points {
 /// A YAML block below a test point.
 fn diagnostics(outcome: &str, failures: &[String]) -> String {
     // A JSON string is a YAML string.
-    let lines = failures.iter().map(|it| format!("    - {}\n", serde_json::Value::from(it.as_str())));
+    let lines =
+        failures.iter().map(|it| format!("    - {}\n", serde_json::Value::from(it.as_str())));
     let heading = if failures.is_empty() { "" } else { "  failures:\n" };
     format!("  ---\n  outcome: {outcome}\n{heading}{}  ...", lines.collect::<String>())
 }

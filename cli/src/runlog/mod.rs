@@ -188,7 +188,11 @@ impl RunLog {
     /// The services that were asked to start and not yet seen to be gone, each with its suite.
     pub fn live_services(&self) -> impl Iterator<Item = (&SuiteLog, &ServiceLog)> {
         self.suites.iter().flat_map(|suite| {
-            suite.services.iter().filter(|service| !service.gone).map(move |service| (suite, service))
+            suite
+                .services
+                .iter()
+                .filter(|service| !service.gone)
+                .map(move |service| (suite, service))
         })
     }
 }

@@ -40,7 +40,8 @@ impl Story {
         let mut story = Self::new();
         let run_id = story.run_id.clone();
         let suites = vec!["shop".into(), "broken".into()];
-        story.tell(run::STARTED, &RunStarted { run_id: run_id.clone(), suites, tests: 3, steps: 3 });
+        story
+            .tell(run::STARTED, &RunStarted { run_id: run_id.clone(), suites, tests: 3, steps: 3 });
         story.shop_suite();
         story.broken_suite();
         let tests = Counts { passed: 1, failed: 1, skipped: 1, ..Counts::default() };
@@ -93,8 +94,7 @@ impl Story {
         self.test("buy", "pay", Outcome::Failed, Some(4), "", "no <money>\n", failure);
         let reason = Some("the test before it failed");
         self.test("return", "send", Outcome::Skipped, None, "", "", reason);
-        let stopped =
-            ServiceStopped { id: api, service_type: "process".into(), duration_ms: 3.0 };
+        let stopped = ServiceStopped { id: api, service_type: "process".into(), duration_ms: 3.0 };
         self.tell(service::STOPPED, &stopped);
         let ended = SuiteEnded {
             run_id,

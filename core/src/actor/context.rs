@@ -13,12 +13,16 @@ use echo_sdk::{
 use super::effects;
 
 /// A plugin's way to the bus: what a handler publishes waits for its acknowledgement.
-pub(crate) struct PluginTransport(pub(crate) Arc<dyn Transport>);
+pub(crate) struct PluginTransport {
+    pub(crate) transport: Arc<dyn Transport>,
+    /// How many messages wait for a subscription beside the slot's.
+    pub(crate) queue_size: usize,
+}
 
 impl MessageTransport for PluginTransport {
     fn try_publish(&self, topic: &Topic, message: BaseMessage) -> Result<(), PublishError> {
         match effects::add(topic, message) {
-            Some(message) => self.0.try_publish(topic, message),
+            Some(message) => self.transport.try_publish(topic, message),
             None => Ok(()),
         }
     }
@@ -30,7 +34,7 @@ impl MessageTransport for PluginTransport {
     ) -> BoxFuture<'a, Result<(), PublishError>> {
         Box::pin(async move {
             match effects::add(topic, message) {
-                Some(message) => self.0.publish(topic, message).await,
+                Some(message) => self.transport.publish(topic, message).await,
                 None => Ok(()),
             }
         })
@@ -41,7 +45,7 @@ impl MessageTransport for PluginTransport {
         topic: &'a Topic,
         message: BaseMessage,
     ) -> BoxFuture<'a, Result<(), PublishError>> {
-        self.0.publish(topic, message)
+        self.transport.publish(topic, message)
     }
 
     fn request<'a>(
@@ -50,23 +54,25 @@ impl MessageTransport for PluginTransport {
         message: BaseMessage,
         timeout: Duration,
     ) -> BoxFuture<'a, Result<BaseMessage, RequestError>> {
-        self.0.request(topic, message, timeout)
+        self.transport.request(topic, message, timeout)
     }
 
     fn subscribe<'a>(
         &'a self,
         pattern: &'a Pattern,
     ) -> BoxFuture<'a, Result<Subscription, PublishError>> {
-        subscribe(&*self.0, pattern)
+        subscribe(&*self.transport, pattern, self.queue_size)
     }
 }
 
 fn subscribe<'a>(
     transport: &'a dyn Transport,
     pattern: &'a Pattern,
+    capacity: usize,
 ) -> BoxFuture<'a, Result<Subscription, PublishError>> {
     Box::pin(async move {
-        let subscribed = transport.subscribe(pattern, SubscribeOptions::default()).await;
+        let options = SubscribeOptions { capacity, ..SubscribeOptions::default() };
+        let subscribed = transport.subscribe(pattern, options).await;
         subscribed.map_err(|error| PublishError::Transport(error.to_string()))
     })
 }
@@ -89,6 +95,8 @@ impl Intake {
 pub(crate) struct ClientTransport {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) intake: Arc<Intake>,
+    /// How many messages wait for a subscription.
+    pub(crate) queue_size: usize,
 }
 
 impl MessageTransport for ClientTransport {
@@ -132,6 +140,6 @@ impl MessageTransport for ClientTransport {
         &'a self,
         pattern: &'a Pattern,
     ) -> BoxFuture<'a, Result<Subscription, PublishError>> {
-        subscribe(&*self.transport, pattern)
+        subscribe(&*self.transport, pattern, self.queue_size)
     }
 }

@@ -13,17 +13,13 @@ use super::size;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BusConfig {
-    /// How many messages wait at most for a subscriber that is no plugin; past that the oldest is dropped
-    /// and counted. A plugin's own queue is `plugins.worker_pool.queue_size`.
+    /// How many messages wait at most for a subscription beside a plugin's own slot, such as a tool's; past
+    /// that the oldest is dropped. A slot's queue is `plugins.worker_pool.queue_size`.
     pub queue_size: usize,
     /// The largest message, in bytes.
     #[serde(with = "size")]
     #[schemars(schema_with = "size::schema")]
     pub max_payload: usize,
-    /// How long a publisher waits for room in a full queue before it is told that the queue is full.
-    #[serde(with = "duration")]
-    #[schemars(schema_with = "duration::schema")]
-    pub publish_patience: Duration,
     /// How long an acknowledgement waits for room for what the handler published, before the message counts
     /// as not handled and is delivered again.
     #[serde(with = "duration")]
@@ -36,7 +32,6 @@ impl Default for BusConfig {
         Self {
             queue_size: 65_536,
             max_payload: 8 * 1024 * 1024,
-            publish_patience: Duration::from_secs(30),
             commit_patience: Duration::from_secs(5),
         }
     }

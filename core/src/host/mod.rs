@@ -97,6 +97,7 @@ impl Host {
         let transport = ClientTransport {
             transport: Arc::clone(&self.shared.transport),
             intake: Arc::clone(&self.shared.intake),
+            queue_size: self.shared.config.bus.queue_size,
         };
         let telemetry = HostTelemetry::new(name, self.shared.exports.clone());
         let version = env!("CARGO_PKG_VERSION");

@@ -58,6 +58,12 @@ impl ShutdownReport {
 }
 
 impl Host {
+    /// Waits until no plugin has anything left to do.
+    pub async fn idle(&self) {
+        let plugins = self.shared.registry.read().in_order();
+        drain(&plugins).await;
+    }
+
     /// Ends the host: stops the intake, lets the queues run empty within `shutdown.timeout`, then shuts the
     /// plugins down, dependents first. What it could not finish, it says.
     pub async fn shutdown(self) -> ShutdownReport {

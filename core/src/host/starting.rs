@@ -188,11 +188,15 @@ impl Starting {
         let (manifest, origin) = (candidate.manifest.clone(), candidate.origin());
         let name = manifest.name.as_str();
         let telemetry = HostTelemetry::new(name, self.exports.clone());
+        let transport = PluginTransport {
+            transport: Arc::clone(&self.transport),
+            queue_size: self.config.bus.queue_size,
+        };
         let context = PluginContext::new(
             name,
             manifest.version.as_str(),
             config,
-            Arc::new(PluginTransport(Arc::clone(&self.transport))),
+            Arc::new(transport),
             Arc::new(telemetry.clone()),
         );
         let Made { actor, runtime, library } = match candidate.source {

@@ -74,7 +74,8 @@ fn copy(file: &[u8], name: &str) -> io::Result<OwnedFd> {
     Ok(copy.into())
 }
 
-/// Whether any of this process's memory is that of the copy.
+/// Whether any of the copy's code is in this process's memory. Backtraces map it too, to read its symbols,
+/// which keeps some memory and nothing that runs.
 fn is_mapped(copy: &OwnedFd) -> io::Result<bool> {
     let stat = fstat(copy)?;
     let device = format!("{:02x}:{:02x}", major(stat.st_dev), minor(stat.st_dev));
@@ -82,8 +83,9 @@ fn is_mapped(copy: &OwnedFd) -> io::Result<bool> {
     let maps = std::fs::read_to_string("/proc/self/maps")?;
     // Each line: address, rights, offset, device, inode, path.
     Ok(maps.lines().any(|line| {
-        let mut words = line.split_ascii_whitespace().skip(3);
-        words.next() == Some(&device) && words.next() == Some(&inode)
+        let words: Vec<_> = line.split_ascii_whitespace().take(5).collect();
+        matches!(words[..], [_, rights, _, at, number]
+            if rights.contains('x') && at == device && number == inode)
     }))
 }
 

@@ -20,7 +20,11 @@ use crate::{LogLevel, TraceContext};
 /// How many of the last lines a failure tells.
 const TOLD_LINES: usize = 50;
 
-/// How much longer than its own timeout a plugin's stop may take before it is given up.
+/// How long a service that did not become ready gets to end: it has nothing to save, and whoever asked for
+/// it waits for the reason.
+const UNDO_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How much longer than its own timeout a plugin's removal may take before it is given up.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 
 /// Where a service stands.
@@ -174,10 +178,12 @@ impl<S: ServicePlugin> Life<S> {
     async fn undo(&mut self, reason: String, instance: Option<&S::Instance>) -> StartReply {
         self.phase.send_replace(Phase::Stopping);
         self.outcome = match instance {
-            Some(instance) => self.stop(instance).await,
+            Some(instance) => {
+                self.stop(instance, self.request.spec.stop_timeout.min(UNDO_TIMEOUT)).await
+            }
             None => {
-                let swept = self.shared.plugin.cleanup(Scope::Service(&self.request.id)).await;
-                swept.map(drop).map_err(|error| error.to_string())
+                let scope = Scope::Service(&self.request.id);
+                given(UNDO_TIMEOUT, self.shared.plugin.cleanup(scope)).await
             }
         };
         let mut reason = format!("service `{}` did not come up: {reason}", self.request.id.service);
@@ -208,7 +214,7 @@ impl<S: ServicePlugin> Life<S> {
     async fn remove(&mut self, instance: &S::Instance) {
         let begun = Instant::now();
         self.phase.send_replace(Phase::Stopping);
-        self.outcome = self.stop(instance).await;
+        self.outcome = self.stop(instance, self.request.spec.stop_timeout).await;
         if let Err(reason) = &self.outcome {
             let text = format!("service `{}` was not removed: {reason}", self.request.id.service);
             self.shared.context.log(LogLevel::Error, &text);
@@ -219,13 +225,8 @@ impl<S: ServicePlugin> Life<S> {
         self.tell(service::STOPPED, &event).await;
     }
 
-    async fn stop(&self, instance: &S::Instance) -> Result<(), String> {
-        let limit = self.request.spec.stop_timeout;
-        let stop = self.shared.plugin.stop(instance, limit);
-        match timeout(limit.saturating_add(STOP_GRACE), stop).await {
-            Ok(result) => result.map_err(|error| error.to_string()),
-            Err(_) => Err("stopping it took too long and was given up".into()),
-        }
+    async fn stop(&self, instance: &S::Instance, limit: Duration) -> Result<(), String> {
+        given(limit, self.shared.plugin.stop(instance, limit)).await
     }
 
     async fn tell_started(&self, address: ServiceAddress) {
@@ -260,6 +261,17 @@ impl<S: ServicePlugin> Drop for Life<S> {
         self.shared.forget(&self.request.id);
         let outcome = std::mem::replace(&mut self.outcome, Ok(()));
         self.phase.send_replace(Phase::Gone(outcome));
+    }
+}
+
+/// Gives a removal its time and some grace.
+async fn given<T>(
+    limit: Duration,
+    removal: impl Future<Output = Result<T, ServiceError>>,
+) -> Result<(), String> {
+    match timeout(limit.saturating_add(STOP_GRACE), removal).await {
+        Ok(result) => result.map(drop).map_err(|error| error.to_string()),
+        Err(_) => Err("removing it took too long and was given up".into()),
     }
 }
 

@@ -19,9 +19,7 @@ fn folder(files: &[&str]) -> TempDir {
 
 fn names(root: &Path, files: &[PathBuf]) -> Vec<String> {
     let relative = files.iter().map(|file| file.strip_prefix(root).unwrap());
-    relative
-        .map(|file| file.to_str().unwrap().to_owned())
-        .collect()
+    relative.map(|file| file.to_str().unwrap().to_owned()).collect()
 }
 
 #[test]
@@ -36,16 +34,10 @@ fn a_folder_gives_its_suites_in_order_and_a_file_is_taken_as_it_is() {
         "mysuite.toml",
     ]);
     let found = discover([root.path()]).unwrap();
-    assert_eq!(
-        names(root.path(), &found),
-        ["a.suite.toml", "b/c/z.suite.toml", "b/suite.toml"]
-    );
+    assert_eq!(names(root.path(), &found), ["a.suite.toml", "b/c/z.suite.toml", "b/suite.toml"]);
     let notes = root.path().join("b/notes.toml");
     let found = discover([&notes, &root.path().join("b"), &notes]).unwrap();
-    assert_eq!(
-        names(root.path(), &found),
-        ["b/notes.toml", "b/c/z.suite.toml", "b/suite.toml"]
-    );
+    assert_eq!(names(root.path(), &found), ["b/notes.toml", "b/c/z.suite.toml", "b/suite.toml"]);
 }
 
 #[test]
@@ -64,8 +56,5 @@ fn nothing_to_run_is_an_error_that_says_so() {
     assert!(none.help().unwrap().to_string().contains("`suite.toml`"));
     let nowhere = root.path().join("nowhere");
     let missing = discover([&nowhere]).unwrap_err();
-    assert_eq!(
-        missing.to_string(),
-        format!("there is no file or folder `{}`", nowhere.display())
-    );
+    assert_eq!(missing.to_string(), format!("there is no file or folder `{}`", nowhere.display()));
 }

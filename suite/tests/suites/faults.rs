@@ -35,10 +35,7 @@ fn unknown_keys_are_refused_with_the_nearest_one() {
             "4 steps[0].expected_regex: unknown key `expected_regex` in `steps[0]`; did you mean `expected_output_regex`? | -",
         ),
         // The keys of the type, and those that every service has.
-        (
-            DB.to_owned() + "prts = []\n" + STEP,
-            "5 services.db.prts: unknown key",
-        ),
+        (DB.to_owned() + "prts = []\n" + STEP, "5 services.db.prts: unknown key"),
         (
             DB.to_owned() + "depend_on = []\n" + STEP,
             "5 services.db.depend_on: unknown key `depend_on` in `services.db`; did you mean `depends_on`? | -",
@@ -52,14 +49,8 @@ fn unknown_keys_are_refused_with_the_nearest_one() {
             "5 services.db.ready.prot: unknown key `prot` in `services.db.ready`; did you mean `port`? | -",
         ),
         // The loader alone says where a suite is.
-        (
-            "dir = '/'\n".to_owned() + STEP,
-            "1 dir: unknown key `dir` | the keys here are",
-        ),
-        (
-            "file = '/'\n".to_owned() + STEP,
-            "1 file: unknown key `file`",
-        ),
+        ("dir = '/'\n".to_owned() + STEP, "1 dir: unknown key `dir` | the keys here are"),
+        ("file = '/'\n".to_owned() + STEP, "1 file: unknown key `file`"),
     ] {
         let fault = the_fault(&text);
         assert!(fault.starts_with(told), "{fault}");
@@ -117,10 +108,7 @@ fn wrong_types_and_missing_keys_say_what_would_be_right() {
             "[services.db]\ntype = 'generic_container'\nimage = 'i'\npull = 'missin'\n[[steps]]\nname = 's'\ncommand = ['x']",
             "4 services.db.pull: `services.db.pull` is the string \"missin\"; did you mean \"missing\"? | it must be \"always\", \"missing\" or \"never\"",
         ),
-        (
-            "name = 's'\nname = 't'",
-            "2 : this is no TOML: duplicate key",
-        ),
+        ("name = 's'\nname = 't'", "2 : this is no TOML: duplicate key"),
     ] {
         let fault = the_fault(text);
         assert!(fault.starts_with(told), "{fault}");
@@ -169,18 +157,12 @@ fn names_are_checked() {
 #[test]
 fn a_suite_has_steps_and_a_step_has_a_command() {
     for (text, told) in [
-        (
-            "name = 'x'",
-            "1 : the suite has no steps | add a step: `[[steps]]`",
-        ),
+        ("name = 'x'", "1 : the suite has no steps | add a step: `[[steps]]`"),
         (
             "[[tests]]\nname = 't'\nsteps = []",
             "1 tests[0]: the test `t` has no steps | add `[[tests.steps]]`",
         ),
-        (
-            "[[steps]]\nname = 's'\ncommand = []",
-            "3 steps[0].command: `command` names no program",
-        ),
+        ("[[steps]]\nname = 's'\ncommand = []", "3 steps[0].command: `command` names no program"),
         (
             "[[steps]]\nname = 's'\ncommand = ['', 'x']",
             "3 steps[0].command: `command` names no program",
@@ -256,18 +238,9 @@ fn readiness_checks_something_that_is_there() {
             "ready = { port = 'admin', http = 'health' }",
             "5 services.db.ready.http: `ready.http` is \"health\", which is no path | write \"/health\"",
         ),
-        (
-            "ready.log = '['",
-            "5 services.db.ready.log: \"[\" is no regular expression",
-        ),
-        (
-            "ready.command = []",
-            "5 services.db.ready.command: `command` names no program",
-        ),
-        (
-            "start_timeout = '0s'",
-            "5 services.db.start_timeout: `start_timeout` is 0",
-        ),
+        ("ready.log = '['", "5 services.db.ready.log: \"[\" is no regular expression"),
+        ("ready.command = []", "5 services.db.ready.command: `command` names no program"),
+        ("start_timeout = '0s'", "5 services.db.start_timeout: `start_timeout` is 0"),
     ] {
         let fault = the_fault(&format!("{DB}{ready}\n{STEP}"));
         assert!(fault.starts_with(told), "{fault}");
@@ -288,11 +261,7 @@ fn services_that_wait_for_each_other_are_named_in_order() {
     assert!(the_fault(&cycle).starts_with(told), "{}", the_fault(&cycle));
     let itself = service("a", "env.PORT = '${services.a.ports.x}'") + STEP;
     let told = "1 services.a.depends_on: the service `a` depends on itself";
-    assert!(
-        the_fault(&itself).starts_with(told),
-        "{}",
-        the_fault(&itself)
-    );
+    assert!(the_fault(&itself).starts_with(told), "{}", the_fault(&itself));
 }
 
 #[test]

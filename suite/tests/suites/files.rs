@@ -75,19 +75,10 @@ fn a_relative_path_becomes_absolute_and_names_the_file_in_faults_as_it_was_given
     let missing = Path::new("no/such.suite.toml");
     let faults = load(missing, &types()).unwrap_err();
     assert_eq!(faults.file(), "no/such.suite.toml");
-    assert!(
-        faults
-            .to_string()
-            .starts_with("cannot read no/such.suite.toml: ")
-    );
+    assert!(faults.to_string().starts_with("cannot read no/such.suite.toml: "));
     let (_folder, path) = kit::file("a.suite.toml", "");
     std::fs::write(&path, b"name = '\xff'").unwrap();
-    assert!(
-        load(&path, &types())
-            .unwrap_err()
-            .to_string()
-            .ends_with("it is no UTF-8 text")
-    );
+    assert!(load(&path, &types()).unwrap_err().to_string().ends_with("it is no UTF-8 text"));
 }
 
 #[test]
@@ -110,9 +101,7 @@ fn the_schema_is_that_of_a_file() {
     let schema = schema(&types());
     assert!(schema.pointer("/properties/dir").is_none());
     assert!(schema.pointer("/properties/services").is_some());
-    let then = schema
-        .pointer("/$defs/ServiceSpec/allOf/0/then/$ref")
-        .unwrap();
+    let then = schema.pointer("/$defs/ServiceSpec/allOf/0/then/$ref").unwrap();
     assert_eq!(then, "#/$defs/service.generic_container");
     let port = schema
         .pointer("/$defs/service.generic_container/properties/ports/additionalProperties/$ref")
@@ -137,10 +126,7 @@ fn types_that_cannot_be_used_are_named() {
         json!(5),
     ] {
         let error = refuse(vec![info("a", malformed.clone())]);
-        assert!(
-            matches!(error, ServiceTypesError::Schema { .. }),
-            "{malformed}: {error:?}"
-        );
+        assert!(matches!(error, ServiceTypesError::Schema { .. }), "{malformed}: {error:?}");
     }
 }
 
@@ -151,10 +137,7 @@ fn a_type_may_take_any_keys() {
         let text =
             "[services.x]\ntype = 'open'\nanything = 5\n[[steps]]\nname = 's'\ncommand = ['x']";
         let (_folder, path) = kit::file("a.suite.toml", text);
-        assert_eq!(
-            load(&path, &types).unwrap().services["x"].config["anything"],
-            json!(5)
-        );
+        assert_eq!(load(&path, &types).unwrap().services["x"].config["anything"], json!(5));
     }
 }
 

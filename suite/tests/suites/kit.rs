@@ -43,11 +43,7 @@ pub fn types() -> ServiceTypes {
             "Pull": { "type": "string", "enum": ["always", "missing", "never"] },
         },
     });
-    ServiceTypes::new([
-        info("process", process),
-        info("generic_container", container),
-    ])
-    .unwrap()
+    ServiceTypes::new([info("process", process), info("generic_container", container)]).unwrap()
 }
 
 /// A file of its own with this text; it is there as long as the folder is.

@@ -8,9 +8,7 @@ fn render(text: &str) -> String {
     let faults = kit::load(text).unwrap_err();
     let mut out = String::new();
     let theme = GraphicalTheme::unicode_nocolor();
-    GraphicalReportHandler::new_themed(theme)
-        .render_report(&mut out, &faults)
-        .unwrap();
+    GraphicalReportHandler::new_themed(theme).render_report(&mut out, &faults).unwrap();
     out
 }
 

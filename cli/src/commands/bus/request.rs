@@ -1,25 +1,37 @@
 //! `request`: a question, and the data of its answer.
 
+use std::time::Duration;
+
+use echo_sdk::Topic;
+
 use crate::args::RequestArgs;
 use crate::commands::Setup;
 use crate::exit::{CommandResult, Exit, Failure};
 use crate::host::{self, CLIENT};
+use crate::interrupts::Interrupts;
 
 /// Asks, and prints the answer's data.
 pub async fn request(setup: &Setup<'_>, args: RequestArgs) -> CommandResult {
     super::refuse_url()?;
+    let topic = Topic::new(&args.topic).map_err(Failure::usage)?;
     let data = super::read_data(args.json.as_deref())?;
-    let host = host::start(setup, setup.config.clone()).await?;
+    let mut interrupts = Interrupts::catch().map_err(Failure::surroundings)?;
+    let host = host::start_brief(setup).await?;
     let client = host.client(CLIENT);
-    let answer = async {
+    let asking = async {
         let message = super::message(&client, &data, None)?;
-        let asked = client.request(args.topic.as_str(), message, args.timeout).await;
+        let asked = client.request(topic, message, args.timeout).await;
         asked.map_err(Failure::surroundings)
-    }
-    .await;
-    host::shut_down(setup.output, host).await;
+    };
+    let answer = tokio::select! {
+        answer = asking => answer,
+        _ = interrupts.next() => Err(Failure::said(Exit::Interrupted)),
+    };
+    // What the answer does not wait for, such as events, is handled all the same.
+    let patience = if answer.is_ok() { args.timeout } else { Duration::ZERO };
+    let exit = host::finish(setup.output, host, patience, &mut interrupts).await;
     let answer = answer?;
     let text = String::from_utf8_lossy(answer.data_bytes());
     setup.output.result(format_args!("{text}\n")).map_err(Failure::surroundings)?;
-    Ok(Exit::Success)
+    Ok(exit)
 }

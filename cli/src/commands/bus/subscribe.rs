@@ -1,6 +1,6 @@
 //! `subscribe`: messages as lines.
 
-use echo_sdk::Subscription;
+use echo_sdk::{Pattern, Subscription};
 
 use crate::args::SubscribeArgs;
 use crate::commands::Setup;
@@ -13,11 +13,13 @@ use crate::stream::Line;
 /// Prints messages until there were enough, or a signal comes.
 pub async fn subscribe(setup: &Setup<'_>, args: SubscribeArgs) -> CommandResult {
     super::refuse_url()?;
+    let pattern = Pattern::new(&args.pattern).map_err(Failure::usage)?;
     let mut interrupts = Interrupts::catch().map_err(Failure::surroundings)?;
     let host = host::start(setup, setup.config.clone()).await?;
     let outcome = async {
         let mut messages =
-            host.client(CLIENT).subscribe(&args.pattern).await.map_err(Failure::usage)?;
+            host.client(CLIENT).subscribe(pattern.as_str()).await.map_err(Failure::surroundings)?;
+        setup.output.say(format_args!("listening on {pattern}"));
         tokio::select! {
             printed = print(&mut messages, setup.output, args.count) => {
                 printed.map_err(Failure::surroundings)?;
@@ -39,7 +41,9 @@ async fn print(
     let mut left = count;
     while left != Some(0) {
         let Some(received) = messages.next().await else { return Ok(()) };
-        output.json_line(&Line::from(&received))?;
+        if !output.json_line(&Line::from(&received))? {
+            break;
+        }
         left = left.map(|left| left - 1);
     }
     Ok(())

@@ -23,7 +23,9 @@ pub fn look() -> Vec<Finding> {
         ),
         Finding::new(
             "seccomp",
-            seccomp(&fs::read_to_string("/proc/sys/kernel/seccomp/actions_avail").unwrap_or_default()),
+            seccomp(
+                &fs::read_to_string("/proc/sys/kernel/seccomp/actions_avail").unwrap_or_default(),
+            ),
             "nothing yet; plugins in jailed processes will need it to be kept from system calls",
             "use a kernel with CONFIG_SECCOMP_FILTER",
         ),

@@ -75,7 +75,10 @@ fn show(finding: &Finding, palette: Palette) -> String {
 
 async fn engine() -> Looked {
     let engine = echo_plugin_container::probe().await.map_err(|error| error.to_string())?;
-    Ok(format!("{} {}, API {}, on {}", engine.name, engine.version, engine.api_version, engine.host))
+    Ok(format!(
+        "{} {}, API {}, on {}",
+        engine.name, engine.version, engine.api_version, engine.host
+    ))
 }
 
 #[cfg(test)]

@@ -146,7 +146,10 @@ mod tests {
         let (_folder, layout) = layout_with_library();
         let error = enable(&layout, "y", Profile::Production).unwrap_err().to_string();
         let way_out = "`echo-core plugin build y --profile production`";
-        assert!(error.contains("libraries/production/liby.so") && error.contains(way_out), "{error}");
+        assert!(
+            error.contains("libraries/production/liby.so") && error.contains(way_out),
+            "{error}"
+        );
         assert!(matches!(disable(&layout, "y"), Err(ActivateError::NotEnabled(_))));
         assert!(matches!(disable(&layout, "../x"), Err(ActivateError::NotEnabled(_))));
     }

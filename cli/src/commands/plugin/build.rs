@@ -24,13 +24,17 @@ pub enum BuildError {
         manifest: String,
     },
     /// Cargo cannot be run.
-    #[error("cargo cannot be run, and plugins are built with it; install Rust from https://rustup.rs")]
+    #[error(
+        "cargo cannot be run, and plugins are built with it; install Rust from https://rustup.rs"
+    )]
     NoCargo(#[source] io::Error),
     /// Cargo has failed, and has said why.
     #[error("cargo could not build the plugin `{0}`; its own messages stand above")]
     Failed(String),
     /// What was built is no library.
-    #[error("{0} builds no library to load; write `crate-type = [\"cdylib\", \"rlib\"]` under [lib]")]
+    #[error(
+        "{0} builds no library to load; write `crate-type = [\"cdylib\", \"rlib\"]` under [lib]"
+    )]
     NoLibrary(String),
     /// The library cannot be put in its place.
     #[error("the library {} cannot be written", path.display())]
@@ -62,8 +66,7 @@ pub fn build(output: &Output, layout: &Layout, name: &str, profile: Profile) -> 
     }
     let built = cargo_build(name, &manifest, profile)?.ok_or(BuildError::NoLibrary(shown))?;
     let library = layout.library(name, profile);
-    place(&built, &library)
-        .map_err(|source| BuildError::Io { path: library.clone(), source })?;
+    place(&built, &library).map_err(|source| BuildError::Io { path: library.clone(), source })?;
     output.say(format_args!(
         "{} is built; `echo-core plugin activate {name} {}` enables it",
         layout.shown(&library),
@@ -119,7 +122,8 @@ fn library_of(line: &str, manifest: &Path) -> Option<PathBuf> {
     if artifact.reason != "compiler-artifact" || !own || !library {
         return None;
     }
-    let is_library = |file: &PathBuf| file.extension().is_some_and(|it| it == std::env::consts::DLL_EXTENSION);
+    let is_library =
+        |file: &PathBuf| file.extension().is_some_and(|it| it == std::env::consts::DLL_EXTENSION);
     artifact.filenames.into_iter().find(is_library)
 }
 

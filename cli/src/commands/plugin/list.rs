@@ -171,14 +171,18 @@ fn show_all(plugins: &[Listed], layout: &Layout, palette: Palette) -> String {
 fn show_one(manifest: &Manifest, plugin: &Listed, layout: &Layout, palette: Palette) -> String {
     let pool = &manifest.worker_pool;
     let library = plugin.path.as_ref().map(|path| layout.shown(path).to_string());
-    let list = |items: Vec<String>| if items.is_empty() { "-".to_owned() } else { items.join(", ") };
+    let list =
+        |items: Vec<String>| if items.is_empty() { "-".to_owned() } else { items.join(", ") };
     let lines = [
         ("version", manifest.version.clone()),
         ("about", manifest.description.clone()),
         ("status", plugin.status.word().to_owned()),
         ("library", library.unwrap_or_else(|| "-".to_owned())),
         ("handles", list(manifest.subscriptions.iter().map(|it| it.as_str().to_owned()).collect())),
-        ("needs", list(manifest.dependencies.iter().map(|(name, v)| format!("{name} {v}")).collect())),
+        (
+            "needs",
+            list(manifest.dependencies.iter().map(|(name, v)| format!("{name} {v}")).collect()),
+        ),
         ("services", list(manifest.services.iter().map(|it| it.service_type.clone()).collect())),
         ("workers", format!("{} to {}", pool.min_workers, pool.max_workers)),
         ("queue", format!("{} messages", pool.queue_size)),
@@ -186,7 +190,10 @@ fn show_one(manifest: &Manifest, plugin: &Listed, layout: &Layout, palette: Pale
     ];
     let mut text = palette.paint(Style::Strong, &manifest.name) + "\n";
     for (name, value) in lines {
-        text.push_str(&format!("  {} {value}\n", palette.paint(Style::Dim, format_args!("{name:<9}"))));
+        text.push_str(&format!(
+            "  {} {value}\n",
+            palette.paint(Style::Dim, format_args!("{name:<9}"))
+        ));
     }
     text
 }

@@ -31,12 +31,15 @@ pub fn plugin(output: &Output, config: &PluginsConfig, command: PluginCommand) -
 
 /// A text that cannot name a plugin.
 #[derive(Debug, thiserror::Error)]
-#[error("`{0}` cannot name a plugin; use up to 64 lower-case letters, digits and `-`, a letter first")]
+#[error(
+    "`{0}` cannot name a plugin; use up to 64 lower-case letters, digits and `-`, a letter first"
+)]
 pub struct NameError(String);
 
 /// Checks that a text can name a plugin: as a token of topics, a folder, a package and a library.
 fn check_name(name: &str) -> Result<(), NameError> {
-    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
+    let allowed =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
     let letter_first = name.starts_with(|c: char| c.is_ascii_lowercase());
     if letter_first && name.len() <= 64 && name.bytes().all(allowed) {
         Ok(())

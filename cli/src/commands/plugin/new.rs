@@ -78,7 +78,8 @@ fn write(layout: &Layout, name: &str) -> Result<PathBuf, NewError> {
     let draft = layout.root().join(format!("plugins/.{name}.{}", std::process::id()));
     let write_error = |path: &Path, source| NewError::Write { path: path.to_owned(), source };
     let filled = fill(&draft, name);
-    let moved = filled.and_then(|()| fs::rename(&draft, &folder).map_err(|source| (folder.clone(), source)));
+    let moved = filled
+        .and_then(|()| fs::rename(&draft, &folder).map_err(|source| (folder.clone(), source)));
     moved.map_err(|(path, source)| {
         // The first fault is what matters.
         let _ = fs::remove_dir_all(&draft);

@@ -43,7 +43,9 @@ pub async fn run(setup: &Setup<'_>, args: RunArgs) -> CommandResult {
 
 fn nothing_to_run(args: &RunArgs) -> String {
     match &args.filter {
-        Some(filter) => format!("no test's `suite/test` is matched by `--filter {filter}`; nothing was run"),
+        Some(filter) => {
+            format!("no test's `suite/test` is matched by `--filter {filter}`; nothing was run")
+        }
         None => "the suites hold no tests; nothing was run".to_owned(),
     }
 }
@@ -60,7 +62,8 @@ async fn follow(setup: &Setup<'_>, settings: RunSettings, suites: Vec<Suite>) ->
     let mut interrupts = Interrupts::catch().map_err(Failure::surroundings)?;
     let events = settings.events.as_deref().map(EventStream::open).transpose();
     let events = events.map_err(Failure::surroundings)?;
-    let reports: Result<Vec<OpenReport>, _> = settings.reports.into_iter().map(|it| it.open()).collect();
+    let reports: Result<Vec<OpenReport>, _> =
+        settings.reports.into_iter().map(|it| it.open()).collect();
     let reports = reports.map_err(Failure::surroundings)?;
     let host = tokio::select! {
         host = host::start(setup, setup.config.clone()) => host?,

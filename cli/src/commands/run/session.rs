@@ -8,8 +8,8 @@ use echo_sdk::contract::RunId;
 use echo_sdk::contract::run::{self, RunCancel, RunEnded, RunStart};
 use echo_sdk::contract::service::{CleanupReply, ServiceCleanup, cleanup_topic};
 use echo_sdk::{
-    BaseMessage, BoxFuture, MessageError, Pattern, PluginContext, PublishError, Received, RequestError,
-    Subscription, TopicError,
+    BaseMessage, BoxFuture, MessageError, Pattern, PluginContext, PublishError, Received,
+    RequestError, Subscription, TopicError,
 };
 use futures_util::future::join_all;
 use tokio::time::timeout;

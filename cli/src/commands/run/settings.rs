@@ -61,9 +61,10 @@ impl RunSettings {
             return Err(SettingsError::Bus(args.bus.clone()));
         }
         let filter = match &args.filter {
-            Some(filter) => Some(Regex::new(filter).map_err(|source| {
-                SettingsError::Filter { filter: filter.clone(), source }
-            })?),
+            Some(filter) => Some(
+                Regex::new(filter)
+                    .map_err(|source| SettingsError::Filter { filter: filter.clone(), source })?,
+            ),
             None => None,
         };
         let mut reports: Vec<ReportSpec> =

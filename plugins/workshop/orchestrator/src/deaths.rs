@@ -26,12 +26,7 @@ impl<'a> Deaths<'a> {
     /// When the bus takes no subscription.
     pub(crate) async fn watch(link: &'a Link, suite: &'a str) -> Result<Self, PublishError> {
         let told = link.context().subscribe(service::DIED).await?;
-        Ok(Self {
-            link,
-            suite,
-            told,
-            dead: BTreeMap::new(),
-        })
+        Ok(Self { link, suite, told, dead: BTreeMap::new() })
     }
 
     /// Does `work`, and takes in what is told in the meantime, so that nobody has to wait for this listener.

@@ -37,27 +37,13 @@ impl Verdict {
 /// is expected and an output that is expected.
 pub(crate) fn judge(step: &PlannedStep<'_>, reply: ExecReply) -> Verdict {
     match reply {
-        ExecReply::Exited {
-            exit_code,
-            stdout,
-            stderr,
-        } => {
+        ExecReply::Exited { exit_code, stdout, stderr } => {
             let mut failures = Vec::new();
             failures.extend(exit_code_failure(step.step.expected_exit_code, exit_code));
             let expected = step.expected_output.as_ref();
             failures.extend(expected.and_then(|expected| output_failure(expected, &stdout)));
-            let outcome = if failures.is_empty() {
-                Outcome::Passed
-            } else {
-                Outcome::Failed
-            };
-            Verdict {
-                outcome,
-                exit_code: Some(exit_code),
-                stdout,
-                stderr,
-                failures,
-            }
+            let outcome = if failures.is_empty() { Outcome::Passed } else { Outcome::Failed };
+            Verdict { outcome, exit_code: Some(exit_code), stdout, stderr, failures }
         }
         ExecReply::TimedOut { stdout, stderr } => {
             let limit = echo_sdk::duration::format(step.step.timeout);
@@ -65,13 +51,7 @@ pub(crate) fn judge(step: &PlannedStep<'_>, reply: ExecReply) -> Verdict {
                 "the command was expected to end within {limit}, but it still ran then and was killed"
             );
             let failures = vec![failure];
-            Verdict {
-                outcome: Outcome::Failed,
-                exit_code: None,
-                stdout,
-                stderr,
-                failures,
-            }
+            Verdict { outcome: Outcome::Failed, exit_code: None, stdout, stderr, failures }
         }
         ExecReply::Failed { reason } => Verdict::without_ending(Outcome::Errored, reason),
     }
@@ -95,9 +75,7 @@ fn output_failure(expected: &Regex, stdout: &str) -> Option<String> {
         "" => "the command wrote nothing to it".to_owned(),
         _ => format!("it reads {}", quoted(stdout)),
     };
-    Some(format!(
-        "`{expected}` was expected in the standard output, but {found}"
-    ))
+    Some(format!("`{expected}` was expected in the standard output, but {found}"))
 }
 
 /// The end of a text, in quotes.
@@ -124,18 +102,12 @@ mod tests {
 
     fn step(json: serde_json::Value) -> Step {
         let mut step = serde_json::json!({ "name": "s", "command": ["true"] });
-        step.as_object_mut()
-            .unwrap()
-            .extend(json.as_object().unwrap().clone());
+        step.as_object_mut().unwrap().extend(json.as_object().unwrap().clone());
         serde_json::from_value(step).unwrap()
     }
 
     fn exited(exit_code: i32, stdout: &str) -> ExecReply {
-        ExecReply::Exited {
-            exit_code,
-            stdout: stdout.into(),
-            stderr: "warned".into(),
-        }
+        ExecReply::Exited { exit_code, stdout: stdout.into(), stderr: "warned".into() }
     }
 
     fn verdict(expectations: serde_json::Value, reply: ExecReply) -> Verdict {
@@ -146,32 +118,17 @@ mod tests {
     #[test]
     fn a_step_passes_by_its_exit_and_nothing_else() {
         let passed = verdict(serde_json::json!({}), exited(0, "out"));
-        assert_eq!(
-            (passed.outcome, passed.exit_code),
-            (Outcome::Passed, Some(0))
-        );
-        assert_eq!(
-            (passed.stdout.as_str(), passed.stderr.as_str()),
-            ("out", "warned")
-        );
+        assert_eq!((passed.outcome, passed.exit_code), (Outcome::Passed, Some(0)));
+        assert_eq!((passed.stdout.as_str(), passed.stderr.as_str()), ("out", "warned"));
         assert!(passed.failures.is_empty());
 
-        let timed_out = ExecReply::TimedOut {
-            stdout: "half".into(),
-            stderr: String::new(),
-        };
+        let timed_out = ExecReply::TimedOut { stdout: "half".into(), stderr: String::new() };
         let late = verdict(serde_json::json!({ "timeout": "2s" }), timed_out);
         assert_eq!((late.outcome, late.exit_code), (Outcome::Failed, None));
-        assert!(
-            late.failures[0].contains("within 2s"),
-            "{:?}",
-            late.failures
-        );
+        assert!(late.failures[0].contains("within 2s"), "{:?}", late.failures);
         assert_eq!(late.stdout, "half");
 
-        let reason = ExecReply::Failed {
-            reason: "there is no program `nope`".into(),
-        };
+        let reason = ExecReply::Failed { reason: "there is no program `nope`".into() };
         let failed = verdict(serde_json::json!({}), reason);
         assert_eq!(failed.outcome, Outcome::Errored);
         assert_eq!(failed.failures, ["there is no program `nope`"]);
@@ -180,48 +137,28 @@ mod tests {
     #[test]
     fn an_exit_code_is_compared_with_the_expected_one() {
         let expects_3 = serde_json::json!({ "expected_exit_code": 3 });
-        assert_eq!(
-            verdict(expects_3.clone(), exited(3, "")).outcome,
-            Outcome::Passed
-        );
+        assert_eq!(verdict(expects_3.clone(), exited(3, "")).outcome, Outcome::Passed);
         let other = verdict(expects_3, exited(0, ""));
         assert_eq!(other.outcome, Outcome::Failed);
-        assert_eq!(
-            other.failures,
-            ["exit code 3 was expected, but the command exited with 0"]
-        );
+        assert_eq!(other.failures, ["exit code 3 was expected, but the command exited with 0"]);
         let killed = verdict(serde_json::json!({}), exited(137, ""));
-        assert!(
-            killed.failures[0].ends_with("by signal 9"),
-            "{:?}",
-            killed.failures
-        );
+        assert!(killed.failures[0].ends_with("by signal 9"), "{:?}", killed.failures);
     }
 
     #[test]
     fn an_output_must_hold_what_is_expected() {
         let expects = serde_json::json!({ "expected_output_regex": "^rea+dy$" });
-        assert_eq!(
-            verdict(expects.clone(), exited(0, "reaady")).outcome,
-            Outcome::Passed
-        );
+        assert_eq!(verdict(expects.clone(), exited(0, "reaady")).outcome, Outcome::Passed);
         let other = verdict(expects.clone(), exited(0, "not\nyet"));
         assert_eq!(
             other.failures,
             [r#"`^rea+dy$` was expected in the standard output, but it reads "not\nyet""#]
         );
         let silent = verdict(expects.clone(), exited(0, ""));
-        assert!(
-            silent.failures[0].ends_with("wrote nothing to it"),
-            "{:?}",
-            silent.failures
-        );
+        assert!(silent.failures[0].ends_with("wrote nothing to it"), "{:?}", silent.failures);
         // Standard error is not what is looked at.
-        let reply = ExecReply::Exited {
-            exit_code: 0,
-            stdout: String::new(),
-            stderr: "ready".into(),
-        };
+        let reply =
+            ExecReply::Exited { exit_code: 0, stdout: String::new(), stderr: "ready".into() };
         assert_eq!(verdict(expects, reply).outcome, Outcome::Failed);
     }
 
@@ -234,17 +171,10 @@ mod tests {
     #[test]
     fn of_a_long_output_the_end_is_quoted() {
         let long = format!("{}the end", "ä".repeat(10_000));
-        let failures = verdict(
-            serde_json::json!({ "expected_output_regex": "x" }),
-            exited(0, &long),
-        )
-        .failures;
+        let failures =
+            verdict(serde_json::json!({ "expected_output_regex": "x" }), exited(0, &long)).failures;
         assert!(failures[0].len() < 1_000, "{}", failures[0].len());
-        assert!(
-            failures[0].contains("the end\" at its end, after 9707 more"),
-            "{}",
-            failures[0]
-        );
+        assert!(failures[0].contains("the end\" at its end, after 9707 more"), "{}", failures[0]);
     }
 
     #[test]

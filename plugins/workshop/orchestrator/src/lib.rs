@@ -30,10 +30,7 @@ use echo_sdk::Manifest;
 pub use plugin::Orchestrator;
 
 /// The plugin's manifest.
-#[expect(
-    clippy::expect_used,
-    reason = "it is part of this crate, and a test reads it"
-)]
+#[expect(clippy::expect_used, reason = "it is part of this crate, and a test reads it")]
 pub fn manifest() -> Manifest {
     Manifest::from_json(include_str!("../manifest.json")).expect("the embedded manifest is sound")
 }
@@ -48,10 +45,7 @@ mod tests {
         let pool = manifest.worker_pool;
         assert_eq!((pool.deadline, pool.max_attempts), (None, 1));
         assert!(pool.min_workers >= 2 && pool.adaptive_scaling);
-        assert_eq!(
-            manifest.subscriptions,
-            [echo_sdk::Pattern::new("test.run.start").unwrap()]
-        );
+        assert_eq!(manifest.subscriptions, [echo_sdk::Pattern::new("test.run.start").unwrap()]);
         assert_eq!(manifest.version, env!("CARGO_PKG_VERSION"));
     }
 }

@@ -80,12 +80,7 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn new(context: PluginContext, run_id: RunId) -> Self {
-        Self {
-            context,
-            run_id,
-            used: Mutex::default(),
-            lost: Mutex::default(),
-        }
+        Self { context, run_id, used: Mutex::default(), lost: Mutex::default() }
     }
 
     pub(crate) fn context(&self) -> &PluginContext {
@@ -98,8 +93,7 @@ impl Link {
 
     /// Starts a span of the run's trace.
     pub(crate) fn span(&self, below: &Span, name: &str, attributes: &[Attribute<'_>]) -> Span {
-        self.context
-            .create_span_below(below.context().as_ref(), name, attributes)
+        self.context.create_span_below(below.context().as_ref(), name, attributes)
     }
 
     /// Tells what happened: at once, and in the order of the calls for whoever handles by key.
@@ -144,28 +138,22 @@ impl Link {
             guard(&self.used).insert(service_type.to_owned());
         }
         let message = self.message(question, trace, None)?;
-        self.request(verb.topic(service_type), service_type, message, timeout)
-            .await
+        self.request(verb.topic(service_type), service_type, message, timeout).await
     }
 
     /// Asks each type that the run used to remove what is left, and gives what could not be removed.
     pub(crate) async fn clean_up(&self, span: &Span) -> Vec<String> {
         let used = std::mem::take(&mut *guard(&self.used));
-        let failures = used
-            .iter()
-            .map(|service_type| self.clean_up_type(service_type, span));
+        let failures = used.iter().map(|service_type| self.clean_up_type(service_type, span));
         join_all(failures).await.concat()
     }
 
     async fn clean_up_type(&self, service_type: &str, span: &Span) -> Vec<String> {
-        let question = service::ServiceCleanup {
-            run_id: self.run_id.clone(),
-        };
+        let question = service::ServiceCleanup { run_id: self.run_id.clone() };
         let answer: Result<service::CleanupReply, AskError> = async {
             let message = self.message(&question, span.context(), None)?;
             let topic = service::cleanup_topic(service_type);
-            self.request(topic, service_type, message, CLEANUP_TIMEOUT)
-                .await
+            self.request(topic, service_type, message, CLEANUP_TIMEOUT).await
         }
         .await;
         match answer {
@@ -173,9 +161,7 @@ impl Link {
             // A type that nobody serves has left nothing.
             Err(AskError::UnknownType(_)) => Vec::new(),
             Err(error) => {
-                vec![format!(
-                    "what the type `{service_type}` left may still be there: {error}"
-                )]
+                vec![format!("what the type `{service_type}` left may still be there: {error}")]
             }
         }
     }

@@ -64,17 +64,12 @@ mod tests {
         let suite = suite();
         let order = Order::of(&suite);
         let startable = |asked: &[&str], ready: &[&str]| {
-            order.startable(&asked.iter().copied().collect(), |name| {
-                ready.contains(&name)
-            })
+            order.startable(&asked.iter().copied().collect(), |name| ready.contains(&name))
         };
         assert_eq!(startable(&[], &[]), ["cache", "db"]);
         assert_eq!(startable(&["cache", "db"], &["db"]), [""; 0]);
         assert_eq!(startable(&["cache", "db"], &["cache", "db"]), ["api"]);
-        assert_eq!(
-            startable(&["cache", "db", "api"], &["cache", "db", "api"]),
-            ["web"]
-        );
+        assert_eq!(startable(&["cache", "db", "api"], &["cache", "db", "api"]), ["web"]);
     }
 
     #[test]

@@ -46,25 +46,15 @@ impl<'a> Plan<'a> {
         if start.options.jobs == 0 {
             faults.push("`jobs` is 0, and at least one suite must run at a time".to_owned());
         }
-        let filter = start
-            .options
-            .filter
-            .as_deref()
-            .map(|filter| regex("the filter", filter));
+        let filter = start.options.filter.as_deref().map(|filter| regex("the filter", filter));
         let filter = filter.transpose().unwrap_or_else(|fault| {
             faults.push(fault);
             None
         });
         let mut names = BTreeSet::new();
-        for suite in start
-            .suites
-            .iter()
-            .filter(|suite| !names.insert(&suite.name))
-        {
+        for suite in start.suites.iter().filter(|suite| !names.insert(&suite.name)) {
             let name = &suite.name;
-            faults.push(format!(
-                "two suites are named `{name}`; give one of them another `name`"
-            ));
+            faults.push(format!("two suites are named `{name}`; give one of them another `name`"));
         }
         let mut suites = Vec::new();
         for suite in &start.suites {
@@ -73,11 +63,7 @@ impl<'a> Plan<'a> {
                 Err(of_suite) => faults.extend(of_suite),
             }
         }
-        if faults.is_empty() {
-            Ok(Self { suites })
-        } else {
-            Err(faults)
-        }
+        if faults.is_empty() { Ok(Self { suites }) } else { Err(faults) }
     }
 
     /// The tests that will run.
@@ -98,16 +84,9 @@ impl<'a> PlannedSuite<'a> {
             let steps = steps.map_err(|fault| vec![of_suite(format!("test `{name}`: {fault}"))])?;
             let full_name = format!("{}/{name}", suite.name);
             let chosen = filter.is_none_or(|filter| filter.is_match(&full_name));
-            Ok(PlannedTest {
-                name,
-                steps,
-                chosen,
-            })
+            Ok(PlannedTest { name, steps, chosen })
         };
-        let tests = suite
-            .all_tests()
-            .map(test)
-            .collect::<Result<_, Vec<String>>>()?;
+        let tests = suite.all_tests().map(test).collect::<Result<_, Vec<String>>>()?;
         Ok(Self { suite, tests })
     }
 
@@ -124,35 +103,17 @@ impl<'a> PlannedStep<'a> {
     /// The fault of its regular expression, as a sentence.
     pub(crate) fn new(step: &'a Step) -> Result<Self, String> {
         let compile = |pattern: &String| {
-            regex(
-                &format!("`expected_output_regex` of step `{}`", step.name),
-                pattern,
-            )
+            regex(&format!("`expected_output_regex` of step `{}`", step.name), pattern)
         };
-        let expected_output = step
-            .expected_output_regex
-            .as_ref()
-            .map(compile)
-            .transpose()?;
-        Ok(Self {
-            step,
-            expected_output,
-        })
+        let expected_output = step.expected_output_regex.as_ref().map(compile).transpose()?;
+        Ok(Self { step, expected_output })
     }
 }
 
 /// A fault of the suite as one line.
 fn sentence(fault: Fault) -> String {
-    let Fault {
-        pointer,
-        message,
-        help,
-    } = fault;
-    let place = if pointer.is_empty() {
-        String::new()
-    } else {
-        format!("{pointer}: ")
-    };
+    let Fault { pointer, message, help } = fault;
+    let place = if pointer.is_empty() { String::new() } else { format!("{pointer}: ") };
     let help = help.map(|help| format!(" ({help})")).unwrap_or_default();
     format!("{place}{message}{help}")
 }
@@ -205,10 +166,7 @@ mod tests {
             "options": { "filter": "^a/two$|^b/" },
         }));
         let plan = Plan::new(&start).unwrap();
-        assert_eq!(
-            plan.chosen().map(|test| test.name).collect::<Vec<_>>(),
-            ["two", "b"]
-        );
+        assert_eq!(plan.chosen().map(|test| test.name).collect::<Vec<_>>(), ["two", "b"]);
         assert_eq!(plan.suites[0].chosen().count(), 1);
     }
 

@@ -32,17 +32,13 @@ impl Drop for InUse<'_> {
 impl Orchestrator {
     /// Makes the plugin; nothing runs yet.
     pub fn new(context: PluginContext) -> Self {
-        Self {
-            context,
-            in_use: Mutex::default(),
-        }
+        Self { context, in_use: Mutex::default() }
     }
 
+    /// The id, unless a run in progress has it.
     fn claim<'a>(&'a self, id: &'a RunId) -> Option<InUse<'a>> {
-        lock(&self.in_use).insert(id.clone()).then_some(InUse {
-            ids: &self.in_use,
-            id,
-        })
+        let is_free = lock(&self.in_use).insert(id.clone());
+        is_free.then(|| InUse { ids: &self.in_use, id })
     }
 
     async fn run(&self, start: &RunStart) -> Result<RunEnded, PluginError> {
@@ -64,12 +60,7 @@ impl Orchestrator {
     async fn refuse(&self, run_id: RunId, reason: String) -> Result<RunEnded, PluginError> {
         let ended = errored(run_id, reason);
         let key = ended.run_id.as_str();
-        let event = self
-            .context
-            .message_builder()
-            .key(key)
-            .data(&ended)
-            .build()?;
+        let event = self.context.message_builder().key(key).data(&ended).build()?;
         self.context.publish_now(run::ENDED, event).await?;
         Ok(ended)
     }

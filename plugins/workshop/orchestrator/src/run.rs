@@ -44,20 +44,13 @@ impl Run<'_> {
         });
         // A list, because a stream over a borrowing closure is no `Send` future in the compiler's eyes.
         let suites: Vec<_> = suites.collect();
-        stream::iter(suites)
-            .buffer_unordered(self.options.jobs)
-            .collect()
-            .await
+        stream::iter(suites).buffer_unordered(self.options.jobs).collect().await
     }
 
     async fn tell_start(&self, plan: &Plan<'_>) {
         let event = RunStarted {
             run_id: self.link.run_id().clone(),
-            suites: plan
-                .suites
-                .iter()
-                .map(|planned| planned.suite.name.clone())
-                .collect(),
+            suites: plan.suites.iter().map(|planned| planned.suite.name.clone()).collect(),
             tests: plan.chosen().count(),
             steps: plan.chosen().map(|test| test.steps.len()).sum(),
         };
@@ -95,8 +88,7 @@ pub(crate) async fn execute(
     let mut ended = ended(&start.run_id, &suites, left, run.link.lost());
     ended.duration_ms = millis(started.elapsed());
     if ended.outcome != Outcome::Passed {
-        run.span
-            .set_error(ended.reason.as_deref().unwrap_or("a suite did not pass"));
+        run.span.set_error(ended.reason.as_deref().unwrap_or("a suite did not pass"));
     }
     run.link.tell(run::ENDED, &run.span, &ended).await;
     ended
@@ -130,12 +122,7 @@ fn ended(
     let mut reasons = causes(suites);
     let red = |suite: &&SuiteResult| !matches!(suite.outcome, Outcome::Passed | Outcome::Skipped);
     for suite in suites.iter().filter(red) {
-        reasons.extend(
-            suite
-                .reasons
-                .iter()
-                .map(|why| format!("suite `{}`: {why}", suite.name)),
-        );
+        reasons.extend(suite.reasons.iter().map(|why| format!("suite `{}`: {why}", suite.name)));
     }
     if outcome == Outcome::Skipped {
         reasons.push("nothing was run, so nothing was shown".to_owned());
@@ -145,23 +132,13 @@ fn ended(
         reasons.push(trouble);
     }
     let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
-    RunEnded {
-        run_id: run_id.clone(),
-        outcome,
-        tests,
-        steps,
-        duration_ms: 0.0,
-        reason,
-    }
+    RunEnded { run_id: run_id.clone(), outcome, tests, steps, duration_ms: 0.0, reason }
 }
 
 /// What ended suites before they were done, each cause once.
 fn causes(suites: &[SuiteResult]) -> Vec<String> {
-    let mut causes: Vec<String> = suites
-        .iter()
-        .filter_map(|suite| suite.cut.as_ref())
-        .map(Cause::to_string)
-        .collect();
+    let mut causes: Vec<String> =
+        suites.iter().filter_map(|suite| suite.cut.as_ref()).map(Cause::to_string).collect();
     causes.sort();
     causes.dedup();
     causes

@@ -32,11 +32,7 @@ pub(crate) fn scope(
         };
         (name.clone(), address)
     });
-    Scope {
-        run_id: run_id.clone(),
-        services: services.collect(),
-        env: env.clone(),
-    }
+    Scope { run_id: run_id.clone(), services: services.collect(), env: env.clone() }
 }
 
 /// A running service says itself whether it is on a network. One that is only starting is taken to be
@@ -56,11 +52,7 @@ fn shares_network(
 
 fn seen_by_peers(address: &ServiceAddress, peers: &PeerAddress) -> ServiceAddress {
     let PeerAddress { host, ports } = peers.clone();
-    ServiceAddress {
-        host,
-        ports,
-        ..address.clone()
-    }
+    ServiceAddress { host, ports, ..address.clone() }
 }
 
 #[cfg(test)]
@@ -72,16 +64,8 @@ mod tests {
 
     fn address(host: &str, port: u16, peers: Option<&str>) -> ServiceAddress {
         let ports = |port| BTreeMap::from([("80".to_owned(), port)]);
-        let peers = peers.map(|host| PeerAddress {
-            host: host.into(),
-            ports: ports(80),
-        });
-        ServiceAddress {
-            host: host.into(),
-            ports: ports(port),
-            instance: "i".into(),
-            peers,
-        }
+        let peers = peers.map(|host| PeerAddress { host: host.into(), ports: ports(80) });
+        ServiceAddress { host: host.into(), ports: ports(port), instance: "i".into(), peers }
     }
 
     #[test]

@@ -61,21 +61,12 @@ impl<'a> Services<'a> {
 
     /// The type of a service.
     pub(crate) fn type_of(&self, name: &str) -> Option<&'a str> {
-        self.suite
-            .services
-            .get(name)
-            .map(|spec| spec.service_type.as_str())
+        self.suite.services.get(name).map(|spec| spec.service_type.as_str())
     }
 
     /// What references stand for by now, within `reader`, a service, or on this machine.
     pub(crate) fn scope(&self, reader: Option<&str>) -> Scope {
-        crate::scope::scope(
-            self.link.run_id(),
-            self.suite,
-            &self.ready,
-            self.env,
-            reader,
-        )
+        crate::scope::scope(self.link.run_id(), self.suite, &self.ready, self.env, reader)
     }
 
     /// Starts each service as soon as all that it needs is ready, and waits until all are.
@@ -88,10 +79,7 @@ impl<'a> Services<'a> {
         let (link, span) = (self.link, self.span);
         let mut starting = FuturesUnordered::new();
         loop {
-            for name in self
-                .order
-                .startable(&self.asked, |name| self.ready.contains_key(name))
-            {
+            for name in self.order.startable(&self.asked, |name| self.ready.contains_key(name)) {
                 let request = self.start_request(name)?;
                 self.asked.insert(name);
                 starting.push(async move { (name, start(link, span, &request).await) });
@@ -120,24 +108,13 @@ impl<'a> Services<'a> {
         };
         let spec = spec.resolved(&self.scope(Some(name)));
         let spec = spec.map_err(|error| format!("service `{name}` did not start: {error}"))?;
-        Ok(ServiceStart {
-            id: self.id(name),
-            spec,
-            dir: self.suite.dir.clone(),
-        })
+        Ok(ServiceStart { id: self.id(name), spec, dir: self.suite.dir.clone() })
     }
 
     fn stuck(&self) -> String {
-        let names = self
-            .suite
-            .services
-            .keys()
-            .filter(|name| !self.ready.contains_key(*name));
+        let names = self.suite.services.keys().filter(|name| !self.ready.contains_key(*name));
         let names: Vec<_> = names.map(|name| format!("`{name}`")).collect();
-        format!(
-            "{} wait for one another, or for a service that there is not",
-            names.join(", ")
-        )
+        format!("{} wait for one another, or for a service that there is not", names.join(", "))
     }
 
     /// The last lines of each service that was started, by name; in place of lines that cannot be had,
@@ -145,15 +122,9 @@ impl<'a> Services<'a> {
     pub(crate) async fn logs(&self) -> BTreeMap<String, Vec<String>> {
         let logs = self.asked.iter().map(|name| async move {
             let service_type = self.type_of(name).unwrap_or_default();
-            let question = ServiceLogs {
-                id: self.id(name),
-                lines: LOG_LINES,
-            };
+            let question = ServiceLogs { id: self.id(name), lines: LOG_LINES };
             let trace = self.span.context();
-            let reply = self
-                .link
-                .ask(Verb::Logs, service_type, &question, trace, MARGIN)
-                .await;
+            let reply = self.link.ask(Verb::Logs, service_type, &question, trace, MARGIN).await;
             let lines = match reply {
                 Ok(LogsReply { lines }) => lines,
                 Err(error) => vec![format!("(there is no log: {error})")],
@@ -161,10 +132,7 @@ impl<'a> Services<'a> {
             ((*name).to_owned(), lines)
         });
         let logs = join_all(logs).await;
-        logs.into_iter()
-            .chain(self.last_words.clone())
-            .filter(|(_, log)| !log.is_empty())
-            .collect()
+        logs.into_iter().chain(self.last_words.clone()).filter(|(_, log)| !log.is_empty()).collect()
     }
 
     /// Stops each service as soon as nothing needs it any more, and gives what may be left, as sentences.
@@ -192,10 +160,7 @@ impl<'a> Services<'a> {
         let timeout = spec.stop_timeout.saturating_add(MARGIN);
         let question = ServiceStop { id: self.id(name) };
         let trace = self.span.context();
-        let reply = self
-            .link
-            .ask(Verb::Stop, &spec.service_type, &question, trace, timeout)
-            .await;
+        let reply = self.link.ask(Verb::Stop, &spec.service_type, &question, trace, timeout).await;
         match reply {
             Ok(StopReply::Stopped) => None,
             Ok(StopReply::Failed { reason }) => Some(reason),
@@ -216,21 +181,11 @@ impl<'a> Services<'a> {
 
 async fn start(link: &Link, below: &Span, request: &ServiceStart) -> Result<StartReply, AskError> {
     let spec = &request.spec;
-    let attributes = [
-        ("service", request.id.service.as_str()),
-        ("type", spec.service_type.as_str()),
-    ];
+    let attributes =
+        [("service", request.id.service.as_str()), ("type", spec.service_type.as_str())];
     let mut span = link.span(below, "service.start", &attributes);
     let timeout = spec.start_timeout.saturating_add(MARGIN);
-    let reply = link
-        .ask(
-            Verb::Start,
-            &spec.service_type,
-            request,
-            span.context(),
-            timeout,
-        )
-        .await;
+    let reply = link.ask(Verb::Start, &spec.service_type, request, span.context(), timeout).await;
     match &reply {
         Ok(StartReply::Ready { .. }) => {}
         Ok(StartReply::Failed { reason, .. }) => span.set_error(reason),

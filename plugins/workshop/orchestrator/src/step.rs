@@ -37,8 +37,7 @@ impl StepRun<'_> {
     pub(crate) async fn skip(&self, reason: &str) {
         let verdict = Verdict::without_ending(Outcome::Skipped, reason);
         let command = self.planned.step.command.clone();
-        self.tell_end(self.span, command, verdict, Duration::ZERO)
-            .await;
+        self.tell_end(self.span, command, verdict, Duration::ZERO).await;
     }
 
     /// Runs the step's command and judges its ending; gives the cause, too, where it was ended early.
@@ -48,10 +47,7 @@ impl StepRun<'_> {
         let attributes = [("step", step.name.as_str()), ("test", self.test)];
         let mut span = self.scene.link.span(self.span, "test.step", &attributes);
         let exec = self.exec();
-        let command = exec
-            .as_ref()
-            .map_or(&step.command, |exec| &exec.command)
-            .clone();
+        let command = exec.as_ref().map_or(&step.command, |exec| &exec.command).clone();
         self.tell_start(&span, &command).await;
         let ended = match exec {
             Ok(exec) => self.scene.stop.or(self.verdict(&exec, deaths, &span)).await,
@@ -61,18 +57,14 @@ impl StepRun<'_> {
             Ok(verdict) => (verdict, None),
             Err(cause) => {
                 let reason = format!("the step was ended early: {cause}");
-                (
-                    Verdict::without_ending(cause.outcome(), reason),
-                    Some(cause),
-                )
+                (Verdict::without_ending(cause.outcome(), reason), Some(cause))
             }
         };
         let outcome = verdict.outcome;
         if verdict.outcome != Outcome::Passed {
             span.set_error(&verdict.failures.join("; "));
         }
-        self.tell_end(&span, command, verdict, started.elapsed())
-            .await;
+        self.tell_end(&span, command, verdict, started.elapsed()).await;
         (outcome, cut)
     }
 
@@ -103,11 +95,7 @@ impl StepRun<'_> {
         for (name, value) in self.scene.suite.env.iter().chain(&step.env) {
             env.insert(name.clone(), resolve(value, &scope)?);
         }
-        let workdir = step
-            .workdir
-            .as_deref()
-            .map(|dir| resolve(dir, &scope))
-            .transpose()?;
+        let workdir = step.workdir.as_deref().map(|dir| resolve(dir, &scope)).transpose()?;
         Ok(ServiceExec {
             run_id: self.scene.link.run_id().clone(),
             suite: self.scene.suite.name.clone(),
@@ -181,27 +169,17 @@ impl StepRun<'_> {
 
 /// The sentence on a service that has died.
 pub(crate) fn dead(died: &ServiceDied) -> String {
-    format!(
-        "service `{}` died after it was ready: {}",
-        died.id.service, died.ending
-    )
+    format!("service `{}` died after it was ready: {}", died.id.service, died.ending)
 }
 
 /// `ECHO_SERVICE_<NAME>_HOST` and one `ECHO_SERVICE_<NAME>_PORT_<PORT>` for each port.
 fn service_env(name: &str, address: &ServiceAddress) -> Vec<(String, String)> {
-    let in_capitals = |text: &str| {
-        text.to_ascii_uppercase()
-            .replace(|c: char| !c.is_ascii_alphanumeric(), "_")
-    };
+    let in_capitals =
+        |text: &str| text.to_ascii_uppercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
     let prefix = format!("ECHO_SERVICE_{}", in_capitals(name));
     let ports = address.ports.iter();
     let mut env: Vec<_> = ports
-        .map(|(port, number)| {
-            (
-                format!("{prefix}_PORT_{}", in_capitals(port)),
-                number.to_string(),
-            )
-        })
+        .map(|(port, number)| (format!("{prefix}_PORT_{}", in_capitals(port)), number.to_string()))
         .collect();
     env.push((format!("{prefix}_HOST"), address.host.clone()));
     env

@@ -40,18 +40,11 @@ impl fmt::Display for Cause {
             Self::Cancelled(reason) if reason.is_empty() => f.write_str("the run was cancelled"),
             Self::Cancelled(reason) => write!(f, "the run was cancelled: {reason}"),
             Self::RunTimeout(limit) => {
-                write!(
-                    f,
-                    "the run did not end within its timeout of {}",
-                    timeout(limit)
-                )
+                write!(f, "the run did not end within its timeout of {}", timeout(limit))
             }
             Self::SuiteTimeout(suite, limit) => {
                 let limit = timeout(limit);
-                write!(
-                    f,
-                    "the suite `{suite}` did not end within its timeout of {limit}"
-                )
+                write!(f, "the suite `{suite}` did not end within its timeout of {limit}")
             }
         }
     }
@@ -79,11 +72,8 @@ impl Stop {
     ) -> Result<Self, PublishError> {
         let cancels = context.subscribe(run::CANCEL).await?;
         let cancelled = cancelled(context.clone(), run_id.clone(), cancels);
-        Ok(Self {
-            cause: cancelled.boxed().shared(),
-            deadline: None,
-        }
-        .or_after(timeout, Cause::RunTimeout))
+        Ok(Self { cause: cancelled.boxed().shared(), deadline: None }
+            .or_after(timeout, Cause::RunTimeout))
     }
 
     /// This, or the end of a `timeout` that starts now, whichever comes first.
@@ -104,10 +94,7 @@ impl Stop {
             }
         };
         let deadline = self.deadline.map_or(deadline, |outer| outer.min(deadline));
-        Self {
-            cause: first.boxed().shared(),
-            deadline: Some(deadline),
-        }
+        Self { cause: first.boxed().shared(), deadline: Some(deadline) }
     }
 
     /// The cause, if there is one by now.
@@ -117,8 +104,7 @@ impl Stop {
 
     /// How long until the next timeout, if there is one.
     pub(crate) fn remaining(&self) -> Option<Duration> {
-        self.deadline
-            .map(|deadline| deadline.saturating_duration_since(Instant::now()))
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
     /// Does `work`; drops it when it is to end before it is done.
@@ -143,10 +129,7 @@ async fn cancelled(context: PluginContext, run_id: RunId, mut cancels: Subscript
             continue;
         }
         if let Some(topic) = received.message.reply_to()
-            && let Ok(reply) = context
-                .message_builder()
-                .data(&CancelReply { run_id })
-                .build()
+            && let Ok(reply) = context.message_builder().data(&CancelReply { run_id }).build()
         {
             // Whoever asked may be gone; the run ends all the same.
             let _ = context.publish_now(topic, reply).await;

@@ -131,40 +131,21 @@ impl<'a> SuiteRun<'a> {
         let suite = planned.suite;
         let name = suite.name.clone();
         let cause = |limit| Cause::SuiteTimeout(name, limit);
-        let scene = Scene {
-            link: &run.link,
-            suite,
-            stop: run.stop.or_after(suite.timeout, cause),
-        };
-        Self {
-            run,
-            planned,
-            scene,
-            result: SuiteResult::new(suite.name.clone()),
-        }
+        let scene = Scene { link: &run.link, suite, stop: run.stop.or_after(suite.timeout, cause) };
+        Self { run, planned, scene, result: SuiteResult::new(suite.name.clone()) }
     }
 
     /// Runs the suite from its first event to its last.
     pub(crate) async fn execute(mut self) -> SuiteResult {
         let started = Instant::now();
         let attributes = [("suite", self.scene.suite.name.as_str())];
-        let mut span = self
-            .scene
-            .link
-            .span(&self.run.span, "test.suite", &attributes);
+        let mut span = self.scene.link.span(&self.run.span, "test.suite", &attributes);
         self.tell_start(&span).await;
-        if self
-            .planned
-            .tests
-            .iter()
-            .all(|test| self.skips(test).is_some())
-        {
+        if self.planned.tests.iter().all(|test| self.skips(test).is_some()) {
             self.skip_all(&span, None).await;
             let first = self.planned.tests.first().and_then(|test| self.skips(test));
             let reason = first.filter(|skip| !matches!(skip, Skip::Cut(_)));
-            self.result
-                .reasons
-                .extend(reason.map(|skip| format!("nothing of it was run: {skip}")));
+            self.result.reasons.extend(reason.map(|skip| format!("nothing of it was run: {skip}")));
         } else {
             self.with_services(&span).await;
         }
@@ -172,8 +153,7 @@ impl<'a> SuiteRun<'a> {
         if self.result.outcome != Outcome::Passed {
             span.set_error(reason.as_deref().unwrap_or("a test did not pass"));
         }
-        self.tell_end(&span, reason, millis(started.elapsed()))
-            .await;
+        self.tell_end(&span, reason, millis(started.elapsed())).await;
         self.result
     }
 
@@ -228,9 +208,7 @@ impl<'a> SuiteRun<'a> {
     /// Skips all tests: for reasons of their own, and otherwise because the suite is `broken`.
     async fn skip_all(&mut self, span: &Span, broken: Option<String>) {
         for test in &self.planned.tests {
-            let skip = self
-                .skips(test)
-                .or_else(|| broken.clone().map(Skip::Broken));
+            let skip = self.skips(test).or_else(|| broken.clone().map(Skip::Broken));
             if let Some(skip) = skip {
                 self.skip(span, test, skip).await;
             }
@@ -263,9 +241,7 @@ impl<'a> SuiteRun<'a> {
     async fn count_deaths(&mut self, deaths: &mut Deaths<'_>) {
         for (name, died) in deaths.by_now().await {
             self.result.blame(Outcome::Failed, step::dead(died));
-            self.result
-                .service_logs
-                .insert(name.clone(), died.log.clone());
+            self.result.service_logs.insert(name.clone(), died.log.clone());
         }
     }
 
@@ -274,10 +250,7 @@ impl<'a> SuiteRun<'a> {
         let event = SuiteStarted {
             run_id: self.scene.link.run_id().clone(),
             suite: suite.name.clone(),
-            file: suite
-                .file
-                .as_ref()
-                .map(|file| file.to_string_lossy().into_owned()),
+            file: suite.file.as_ref().map(|file| file.to_string_lossy().into_owned()),
             tests: self.planned.tests.len(),
             services: suite.services.keys().cloned().collect(),
         };

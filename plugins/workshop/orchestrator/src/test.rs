@@ -40,15 +40,8 @@ pub(crate) async fn skip(
     test: &PlannedTest<'_>,
     reason: &str,
 ) -> TestResult {
-    let steps = Counts {
-        skipped: test.steps.len(),
-        ..Counts::default()
-    };
-    let result = TestResult {
-        outcome: Outcome::Skipped,
-        steps,
-        cut: None,
-    };
+    let steps = Counts { skipped: test.steps.len(), ..Counts::default() };
+    let result = TestResult { outcome: Outcome::Skipped, steps, cut: None };
     tell_end(scene, span, test, &result, 0.0, Some(reason.to_owned())).await;
     result
 }
@@ -62,9 +55,7 @@ pub(crate) async fn run(
     test: &PlannedTest<'_>,
 ) -> TestResult {
     let started = Instant::now();
-    let mut span = scene
-        .link
-        .span(suite_span, "test.test", &[("test", test.name)]);
+    let mut span = scene.link.span(suite_span, "test.test", &[("test", test.name)]);
     let event = TestStarted {
         run_id: scene.link.run_id().clone(),
         suite: scene.suite.name.clone(),
@@ -73,21 +64,10 @@ pub(crate) async fn run(
     };
     scene.link.tell(run::TEST_STARTED, &span, &event).await;
 
-    let mut result = TestResult {
-        outcome: Outcome::Skipped,
-        steps: Counts::default(),
-        cut: None,
-    };
+    let mut result = TestResult { outcome: Outcome::Skipped, steps: Counts::default(), cut: None };
     let mut skips: Option<String> = None;
     for (index, planned) in test.steps.iter().enumerate() {
-        let step = StepRun {
-            scene,
-            services,
-            test: test.name,
-            span: &span,
-            index,
-            planned,
-        };
+        let step = StepRun { scene, services, test: test.name, span: &span, index, planned };
         if skips.is_none()
             && let Some(cause) = scene.stop.raised()
         {
@@ -101,10 +81,7 @@ pub(crate) async fn run(
         }
         let (outcome, cut) = step.run(deaths).await;
         if outcome != Outcome::Passed && !planned.step.continue_on_failure {
-            skips = Some(format!(
-                "step `{}` before it did not pass",
-                planned.step.name
-            ));
+            skips = Some(format!("step `{}` before it did not pass", planned.step.name));
         }
         result.add(outcome);
         cut.into_iter().for_each(|cause| result.cut_by(cause));
@@ -114,15 +91,7 @@ pub(crate) async fn run(
     if result.outcome != Outcome::Passed {
         span.set_error(reason.as_deref().unwrap_or("a step did not pass"));
     }
-    tell_end(
-        scene,
-        &span,
-        test,
-        &result,
-        millis(started.elapsed()),
-        reason,
-    )
-    .await;
+    tell_end(scene, &span, test, &result, millis(started.elapsed()), reason).await;
     result
 }
 

@@ -52,9 +52,9 @@ pub(crate) async fn run(yard: &Yard, launch: Launch<'_>, limit: Duration) -> Exe
     match status {
         _ if timed_out => ExecReply::TimedOut { stdout, stderr },
         Ok(status) => ExecReply::Exited { exit_code: exit_code(status), stdout, stderr },
-        Err(error) => ExecReply::Failed {
-            reason: format!("the end of `{name}` could not be seen: {error}"),
-        },
+        Err(error) => {
+            ExecReply::Failed { reason: format!("the end of `{name}` could not be seen: {error}") }
+        }
     }
 }
 

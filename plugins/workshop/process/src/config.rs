@@ -31,7 +31,8 @@ impl ProcessConfig {
     pub(crate) fn of(request: &ServiceStart) -> Result<Self, ServiceError> {
         let config: Self = config_of(request)?;
         let service = &request.id.service;
-        let fault = |text: String| Err(ServiceError::Config(format!("service `{service}`: {text}")));
+        let fault =
+            |text: String| Err(ServiceError::Config(format!("service `{service}`: {text}")));
         if config.command.first().is_none_or(String::is_empty) {
             return fault("command is empty; write the program and its arguments".into());
         }
@@ -127,7 +128,8 @@ mod tests {
 
     #[test]
     fn ports_are_names_or_names_with_numbers() {
-        let ports = |ports: Value| config(json!({ "command": ["x"], "ports": ports })).unwrap().ports.0;
+        let ports =
+            |ports: Value| config(json!({ "command": ["x"], "ports": ports })).unwrap().ports.0;
         assert_eq!(ports(json!(["b", "a"])), [("b".into(), 0), ("a".into(), 0)]);
         assert_eq!(ports(json!({ "a": 80, "b": 0 })), [("a".into(), 80), ("b".into(), 0)]);
     }
@@ -148,7 +150,10 @@ mod tests {
             (json!({ "command": ["x"], "env": { "A=B": "" } }), "\"A=B\""),
         ] {
             let error = config(keys.clone()).unwrap_err();
-            assert!(error.starts_with("service `api`: ") && error.contains(word), "{keys}: {error}");
+            assert!(
+                error.starts_with("service `api`: ") && error.contains(word),
+                "{keys}: {error}"
+            );
         }
     }
 

@@ -139,7 +139,8 @@ impl Yard {
         let guardian = match Guardian::start(folder.path()) {
             Ok(guardian) => Some(Arc::new(guardian)),
             Err(error) => {
-                let text = format!("processes will outlive a host that is killed: no `sh`: {error}");
+                let text =
+                    format!("processes will outlive a host that is killed: no `sh`: {error}");
                 self.context.log(LogLevel::Warn, &text);
                 None
             }
@@ -234,7 +235,10 @@ fn refusal(program: &str, workdir: &Path, path: Option<OsString>, error: &io::Er
             format!("there is no program `{program}` in PATH ({})", path.display())
         }
         io::ErrorKind::NotFound if file.exists() => {
-            format!("`{}` cannot be run: the interpreter that it names is not there", file.display())
+            format!(
+                "`{}` cannot be run: the interpreter that it names is not there",
+                file.display()
+            )
         }
         io::ErrorKind::NotFound => format!("there is no program `{}`", file.display()),
         io::ErrorKind::PermissionDenied if !by_path => {

@@ -11,12 +11,12 @@ while read -r sign group; do
     esac
 done
 for group in $groups; do
-    kill -KILL -- "-$group"
+    kill -9 "-$group"
 done
 for environ in /proc/[0-9]*/environ; do
     if grep -qF "ECHO_TRACK=$1:" "$environ"; then
         process=${environ#/proc/}
-        kill -KILL "${process%/environ}"
+        kill -9 "${process%/environ}"
     fi
 done
 rm -rf -- "$1"

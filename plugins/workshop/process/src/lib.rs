@@ -24,8 +24,7 @@ use std::sync::Arc;
 
 use echo_sdk::service::ServiceKit;
 use echo_sdk::{
-    BaseMessage, Health, Manifest, Plugin, PluginContext, PluginError,
-    ProcessingStatus, Topic,
+    BaseMessage, Health, Manifest, Plugin, PluginContext, PluginError, ProcessingStatus, Topic,
 };
 use serde_json::Value;
 

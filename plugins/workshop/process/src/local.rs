@@ -31,7 +31,10 @@ impl Local {
     }
 
     /// Handles [`EXEC`].
-    pub(crate) async fn exec(&self, message: &BaseMessage) -> Result<ProcessingStatus, PluginError> {
+    pub(crate) async fn exec(
+        &self,
+        message: &BaseMessage,
+    ) -> Result<ProcessingStatus, PluginError> {
         let reply = match message.json::<ServiceExec>() {
             Ok(request) if self.over.overtook(&request.run_id, message) => {
                 ExecReply::Failed { reason: "the command was not run: its run is over".into() }
@@ -60,7 +63,9 @@ impl Local {
                 self.over.add(&request.run_id, message);
                 removed = self.yard.end_run(&request.run_id).await;
             }
-            Err(error) => failures.push(format!("the request on `{CLEANUP}` is malformed: {error}")),
+            Err(error) => {
+                failures.push(format!("the request on `{CLEANUP}` is malformed: {error}"))
+            }
         }
         let reply = CleanupReply { service_type: "local".into(), removed, failures };
         self.context.reply(message, &reply).await?;

@@ -186,11 +186,14 @@ fn environment_of(
 ) -> Environment {
     let mut environment = environment::of_host(config.inherit_env);
     let id = &request.id;
-    environment::extend(&mut environment, [
-        ("ECHO_RUN_ID", id.run_id.as_str()),
-        ("ECHO_SUITE", &id.suite),
-        ("ECHO_SERVICE", &id.service),
-    ]);
+    environment::extend(
+        &mut environment,
+        [
+            ("ECHO_RUN_ID", id.run_id.as_str()),
+            ("ECHO_SUITE", &id.suite),
+            ("ECHO_SERVICE", &id.service),
+        ],
+    );
     let numbers = ports.iter().map(|(name, port)| (port_variable(name), port.number.to_string()));
     environment::extend(&mut environment, numbers);
     let first = ports.first().map(|(_, port)| ("PORT", port.number.to_string()));

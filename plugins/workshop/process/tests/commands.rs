@@ -1,4 +1,10 @@
 //! Commands on this machine.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 
@@ -22,7 +28,10 @@ async fn arguments_arrive_as_they_are() {
 async fn outputs_are_kept_apart_and_the_ending_is_told() {
     let bench = Bench::new();
     let reply = bench.run(&["sh", "-c", "echo out; echo err >&2; exit 7"]).await;
-    assert_eq!(reply, json!({ "result": "exited", "exit_code": 7, "stdout": "out\n", "stderr": "err\n" }));
+    assert_eq!(
+        reply,
+        json!({ "result": "exited", "exit_code": 7, "stdout": "out\n", "stderr": "err\n" })
+    );
     let reply = bench.run(&["sh", "-c", "kill -TERM $$"]).await;
     assert_eq!(reply["exit_code"], 128 + 15);
     let reply = bench.run(&["cat"]).await;
@@ -70,7 +79,9 @@ async fn what_cannot_be_run_says_what_and_where() {
     let reply = bench.ask("service.exec.local", data.clone()).await;
     assert_eq!(reason(&reply), "`true` cannot run in /no/such: there is no such folder");
     data["env"] = json!({ "": "x" });
-    assert!(reason(&bench.ask("service.exec.local", data).await).contains("cannot name an environment"));
+    assert!(
+        reason(&bench.ask("service.exec.local", data).await).contains("cannot name an environment")
+    );
 }
 
 #[tokio::test]
@@ -133,7 +144,10 @@ async fn a_handler_that_is_cut_off_kills_its_command() {
 async fn malformed_requests_are_answered_or_dead() {
     let bench = Bench::new();
     let reply = bench.ask("service.exec.local", json!({ "command": "true" })).await;
-    assert!(reason(&reply).starts_with("the request on `service.exec.local` is malformed: "), "{reply}");
+    assert!(
+        reason(&reply).starts_with("the request on `service.exec.local` is malformed: "),
+        "{reply}"
+    );
     let reply = bench.ask("service.cleanup.local", json!(1)).await;
     assert_eq!(reply["failures"].as_array().unwrap().len(), 1);
     let topic = Topic::new("service.exec.local").unwrap();

@@ -1,4 +1,10 @@
 //! A host that is killed leaves nothing either.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 
@@ -18,7 +24,8 @@ async fn host() {
     }
     let bench = Bench::new();
     // One that leaves the group, and one that leaves the mark behind.
-    let script = "setsid sleep 1000 & left=$!; env -i sleep 1000 & echo up $$ $left $! $ECHO_SCRATCH; wait";
+    let script =
+        "setsid sleep 1000 & left=$!; env -i sleep 1000 & echo up $$ $left $! $ECHO_SCRATCH; wait";
     let service = bench.start_script("api", script).await;
     let reply = bench.run(&["sh", "-c", "setsid sleep 1000 >&- 2>&- & echo $!"]).await;
     println!("processes: {} {service}", stdout(&reply).trim());

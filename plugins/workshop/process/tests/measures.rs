@@ -1,5 +1,11 @@
 //! How much time the plugin itself takes; run on a quiet machine:
 //! `cargo test --release -p echo-plugin-process --test measures -- --ignored --nocapture`
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 

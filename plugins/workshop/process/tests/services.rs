@@ -1,11 +1,17 @@
 //! Programs as services: readiness, environment, death, and that nothing is left.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use echo_sdk::contract::service::{DIED, FAILED, ServiceDied, ServiceFailed, ServiceReady, READY};
+use echo_sdk::contract::service::{DIED, FAILED, READY, ServiceDied, ServiceFailed, ServiceReady};
 use echo_sdk::testing::request;
 use echo_sdk::{Plugin, Topic};
 use serde_json::json;
@@ -14,19 +20,23 @@ use support::{Bench, WEB, alive, ended, id, reason, stdout};
 #[tokio::test]
 async fn a_server_is_ready_when_its_port_its_log_its_page_and_a_command_say_so() {
     let bench = Bench::new();
-    let ready = json!({ "port": "web", "http": "/", "log": "^serving$", "command": ["test", "-d", "."] });
+    let ready =
+        json!({ "port": "web", "http": "/", "log": "^serving$", "command": ["test", "-d", "."] });
     let keys = json!({ "command": ["python3", "-c", WEB], "ports": ["web"], "ready": ready });
     let reply = bench.start("api", keys).await;
     assert_eq!(reply["result"], "ready", "{reply}");
     let port = reply["address"]["ports"]["web"].as_u64().unwrap();
     assert_eq!(reply["address"]["host"], "127.0.0.1");
     let told: ServiceReady = bench.event(READY).await;
-    assert_eq!(told.evidence, [
-        "a line of its output matches `^serving$`: serving".to_owned(),
-        format!("port web (127.0.0.1:{port}) accepts connections"),
-        format!("GET http://127.0.0.1:{port}/ answered 200"),
-        "`test -d .` exited with 0".to_owned(),
-    ]);
+    assert_eq!(
+        told.evidence,
+        [
+            "a line of its output matches `^serving$`: serving".to_owned(),
+            format!("port web (127.0.0.1:{port}) accepts connections"),
+            format!("GET http://127.0.0.1:{port}/ answered 200"),
+            "`test -d .` exited with 0".to_owned(),
+        ]
+    );
     assert_eq!(bench.stop("api").await, json!({ "result": "stopped" }));
     ended(reply["address"]["instance"].as_str().unwrap()).await;
     std::net::TcpListener::bind(("127.0.0.1", port as u16)).unwrap();
@@ -51,7 +61,10 @@ async fn a_death_during_the_start_fails_at_once_with_the_ending_and_the_last_wor
     let script = "echo first; echo 'last words' >&2; exit 3";
     let keys = json!({ "command": ["sh", "-c", script], "ports": ["web"], "start_timeout": "1h" });
     let reply = bench.start("api", keys).await;
-    assert_eq!(reason(&reply), "service `api` did not come up: it ended before it was ready: exit code 3");
+    assert_eq!(
+        reason(&reply),
+        "service `api` did not come up: it ended before it was ready: exit code 3"
+    );
     let log: Vec<_> = reply["log"].as_array().unwrap().iter().collect();
     assert!(log.contains(&&json!("first")) && log.contains(&&json!("last words")), "{log:?}");
     let told: ServiceFailed = bench.event(FAILED).await;
@@ -88,25 +101,32 @@ async fn what_does_not_listen_in_time_is_killed_and_what_was_missing_is_named() 
 #[tokio::test]
 async fn what_cannot_be_started_says_why() {
     let bench = Bench::new();
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = taken.local_addr().unwrap().port();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap().port();
     std::fs::write(bench.dir.path().join("data"), "no program").unwrap();
     std::fs::write(bench.dir.path().join("lost"), "#!/no/such/shell\n").unwrap();
     bench.run(&["chmod", "+x", "lost"]).await;
-    let listener = std::net::TcpListener::bind(("127.0.0.1", taken)).unwrap();
     for (keys, expected) in [
-        (json!({ "command": ["no-such-program"] }), "there is no program `no-such-program` in PATH (/"),
+        (
+            json!({ "command": ["no-such-program"] }),
+            "there is no program `no-such-program` in PATH (/",
+        ),
         (json!({ "command": ["./nothing"] }), "there is no program `/"),
         (json!({ "command": ["./data"] }), "data` may not be run: Permission denied"),
-        (json!({ "command": ["./lost"] }), "lost` cannot be run: the interpreter that it names is not"),
+        (
+            json!({ "command": ["./lost"] }),
+            "lost` cannot be run: the interpreter that it names is not",
+        ),
         (json!({ "command": ["sh"], "workdir": "gone" }), "/gone: there is no such folder"),
-        (json!({ "command": ["sh"], "ports": { "web": taken } }), "for `web` is taken on this machine"),
+        (
+            json!({ "command": ["sh"], "ports": { "web": taken } }),
+            "for `web` is taken on this machine",
+        ),
         (json!({ "command": ["sh"], "colour": "red" }), "unknown field `colour`"),
     ] {
         let reply = bench.start("api", keys).await;
         assert!(reason(&reply).contains(expected), "{reply}");
     }
-    drop(listener);
 }
 
 #[tokio::test]
@@ -130,9 +150,14 @@ async fn the_environment_is_small_unless_the_suite_wants_more() {
     assert_eq!(value("PORT").unwrap(), ports["web"].to_string());
     assert_eq!(value("PORT_WEB").unwrap(), ports["web"].to_string());
     assert_eq!(value("PORT_ADMIN_UI").unwrap(), ports["admin-ui"].to_string());
-    assert_eq!((value("ECHO_RUN_ID").unwrap(), value("ECHO_SERVICE").unwrap()), ("r1".into(), "api".into()));
+    assert_eq!(
+        (value("ECHO_RUN_ID").unwrap(), value("ECHO_SERVICE").unwrap()),
+        ("r1".into(), "api".into())
+    );
     assert!(lines.contains(&bench.dir.path().to_str().unwrap().to_owned()), "{lines:?}");
-    assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some() && value("CARGO_MANIFEST_DIR").is_none());
+    assert!(
+        std::env::var_os("CARGO_MANIFEST_DIR").is_some() && value("CARGO_MANIFEST_DIR").is_none()
+    );
     let scratch = value("ECHO_SCRATCH").unwrap();
     assert!(support::is_empty(Path::new(&scratch)));
 
@@ -247,7 +272,11 @@ async fn commands_run_in_the_service_s_surroundings() {
     let port = reply["address"]["ports"]["web"].to_string();
     let mut data = bench.exec_data(
         Some("api"),
-        &["sh", "-c", "echo $PORT_WEB $A $B ${CARGO_MANIFEST_DIR-none}; pwd; test -w \"$ECHO_SCRATCH\""],
+        &[
+            "sh",
+            "-c",
+            "echo $PORT_WEB $A $B ${CARGO_MANIFEST_DIR-none}; pwd; test -w \"$ECHO_SCRATCH\"",
+        ],
     );
     data["env"] = json!({ "B": "step" });
     let reply = bench.ask("service.exec.process", data.clone()).await;

@@ -127,11 +127,7 @@ impl Bus {
     /// As [`publish`](Self::publish), and wants an answer.
     pub fn request(&self, topic: &str, data: Value) {
         let reply_to = Topic::new("reply.test").unwrap();
-        let message = BaseMessage::builder("test")
-            .data(&data)
-            .reply_to(reply_to)
-            .build()
-            .unwrap();
+        let message = BaseMessage::builder("test").data(&data).reply_to(reply_to).build().unwrap();
         self.deliver(&Topic::new(topic).unwrap(), message);
     }
 
@@ -142,10 +138,7 @@ impl Bus {
 
     /// The lines that begin so.
     pub fn lines_of(&self, start: &str) -> Vec<String> {
-        self.lines()
-            .into_iter()
-            .filter(|line| line.starts_with(start))
-            .collect()
+        self.lines().into_iter().filter(|line| line.starts_with(start)).collect()
     }
 
     /// Where a line stands.
@@ -164,17 +157,9 @@ impl Bus {
 
     /// The one event of a topic that has this value.
     pub fn event(&self, topic: &str, key: &str, value: &str) -> Value {
-        let mut events = self
-            .events(topic)
-            .into_iter()
-            .filter(|event| event[key] == value);
-        let event = events
-            .next()
-            .unwrap_or_else(|| panic!("no {topic} with {key} {value}"));
-        assert!(
-            events.next().is_none(),
-            "several {topic} with {key} {value}"
-        );
+        let mut events = self.events(topic).into_iter().filter(|event| event[key] == value);
+        let event = events.next().unwrap_or_else(|| panic!("no {topic} with {key} {value}"));
+        assert!(events.next().is_none(), "several {topic} with {key} {value}");
         event
     }
 
@@ -191,9 +176,7 @@ impl Bus {
     pub fn asked_of(&self, topic: &str) -> Value {
         let asked = self.asked();
         let mut asked = asked.iter().filter(|(other, _)| other == topic);
-        let (_, message) = asked
-            .next()
-            .unwrap_or_else(|| panic!("{topic} was not asked"));
+        let (_, message) = asked.next().unwrap_or_else(|| panic!("{topic} was not asked"));
         assert!(asked.next().is_none(), "{topic} was asked several times");
         message.json().unwrap()
     }
@@ -213,8 +196,7 @@ impl Bus {
 
     /// Waits until this line has been seen.
     pub async fn seen(&self, line: &str) {
-        self.until(|state| state.lines.iter().any(|other| other == line).then_some(()))
-            .await;
+        self.until(|state| state.lines.iter().any(|other| other == line).then_some(())).await;
     }
 
     /// Waits until so many requests are in flight, and takes them, by name.
@@ -251,17 +233,10 @@ impl Bus {
 
     fn deliver(&self, topic: &Topic, message: BaseMessage) {
         let state = self.state();
-        for (_, mailbox) in state
-            .subscriptions
-            .iter()
-            .filter(|(it, _)| it.matches(topic))
-        {
+        for (_, mailbox) in state.subscriptions.iter().filter(|(it, _)| it.matches(topic)) {
             let mut mailbox = mailbox.lock().unwrap();
-            mailbox.messages.push_back(Received {
-                topic: topic.clone(),
-                message: message.clone(),
-            });
-            mailbox.waker.take().map(Waker::wake);
+            mailbox.messages.push_back(Received { topic: topic.clone(), message: message.clone() });
+            mailbox.waker.take().into_iter().for_each(Waker::wake);
         }
     }
 }
@@ -269,10 +244,7 @@ impl Bus {
 /// Gives the start of a run to the plugin.
 pub async fn handle(plugin: &Orchestrator, start: Value) -> ProcessingStatus {
     let message = BaseMessage::builder("test").data(&start);
-    let message = message
-        .reply_to(Topic::new("reply.test").unwrap())
-        .build()
-        .unwrap();
+    let message = message.reply_to(Topic::new("reply.test").unwrap()).build().unwrap();
     let topic = Topic::new("test.run.start").unwrap();
     plugin.process_message(&topic, &message).await.unwrap()
 }
@@ -310,9 +282,7 @@ pub fn service(needs: &[&str]) -> Value {
 
 /// What an event or a request is about.
 fn name(data: &Value) -> String {
-    let own = ["step", "test", "service"]
-        .iter()
-        .find_map(|key| data[*key].as_str());
+    let own = ["step", "test", "service"].iter().find_map(|key| data[*key].as_str());
     let name = match (data["command"].get(0), own) {
         (Some(program), None) => program.as_str().unwrap(),
         (_, Some(own)) => own,
@@ -356,10 +326,7 @@ impl MessageTransport for Bus {
         topic: &'a Topic,
         message: BaseMessage,
     ) -> BoxFuture<'a, Result<(), PublishError>> {
-        assert_eq!(
-            topic, "reply.test",
-            "only the answer goes out with the acknowledgement"
-        );
+        assert_eq!(topic, "reply.test", "only the answer goes out with the acknowledgement");
         self.state().replies.push(message.json().unwrap());
         Box::pin(async { Ok(()) })
     }
@@ -378,9 +345,7 @@ impl MessageTransport for Bus {
                 return Err(PublishError::Closed);
             }
             let line = format!("{topic} {}", name(&message.json().unwrap()));
-            self.state()
-                .events
-                .push((topic.to_string(), message.clone()));
+            self.state().events.push((topic.to_string(), message.clone()));
             self.deliver(topic, message);
             self.note(line);
             Ok(())
@@ -398,35 +363,23 @@ impl MessageTransport for Bus {
             let line = format!("{topic} {}", name(&data));
             let answer = (self.0.script)(topic.as_str(), &data);
             self.state().asked.push((topic.to_string(), message));
-            let asking = Asking {
-                bus: self,
-                line: Some(line.clone()),
-            };
+            let asking = Asking { bus: self, line: Some(line.clone()) };
             self.note(format!("> {line}"));
             let (sender, receiver) = oneshot::channel();
             match answer {
                 Answer::Nobody => {
-                    return Err(RequestError::NoResponders {
-                        topic: topic.clone(),
-                    });
+                    return Err(RequestError::NoResponders { topic: topic.clone() });
                 }
                 Answer::Now(value) => sender.send(value).unwrap(),
                 Answer::Held => {
                     let topic = topic.to_string();
-                    self.state().in_flight.push(InFlight {
-                        topic,
-                        data,
-                        answer: sender,
-                    });
+                    self.state().in_flight.push(InFlight { topic, data, answer: sender });
                     self.0.changes.send_modify(|count| *count += 1);
                 }
             }
             let answer = tokio::time::timeout(timeout, receiver).await;
             let Ok(answer) = answer else {
-                return Err(RequestError::TimedOut {
-                    topic: topic.clone(),
-                    timeout,
-                });
+                return Err(RequestError::TimedOut { topic: topic.clone(), timeout });
             };
             asking.answered();
             let data = answer.expect("the test answers");
@@ -439,9 +392,7 @@ impl MessageTransport for Bus {
         pattern: &'a Pattern,
     ) -> BoxFuture<'a, Result<Subscription, PublishError>> {
         let mailbox = Arc::<Mutex<Mailbox>>::default();
-        self.state()
-            .subscriptions
-            .push((pattern.clone(), mailbox.clone()));
+        self.state().subscriptions.push((pattern.clone(), mailbox.clone()));
         Box::pin(async { Ok(Subscription::new(Inbox(mailbox))) })
     }
 }
@@ -473,17 +424,9 @@ impl Telemetry for Bus {
     ) -> Box<dyn SpanHandle> {
         let id = self.0.spans.fetch_add(1, Ordering::Relaxed).to_be_bytes();
         let parent = parent.map(|parent| parent.span_id);
-        let span = SpanSeen {
-            name: name.to_owned(),
-            id,
-            parent,
-            error: None,
-        };
+        let span = SpanSeen { name: name.to_owned(), id, parent, error: None };
         self.state().spans.push(span);
-        Box::new(BusSpan {
-            bus: self.clone(),
-            id,
-        })
+        Box::new(BusSpan { bus: self.clone(), id })
     }
 
     fn current_trace(&self) -> Option<TraceContext> {
@@ -506,11 +449,6 @@ impl SpanHandle for BusSpan {
     }
 
     fn context(&self) -> Option<TraceContext> {
-        Some(TraceContext {
-            trace_id: [7; 16],
-            span_id: self.id,
-            flags: 1,
-            tracestate: None,
-        })
+        Some(TraceContext { trace_id: [7; 16], span_id: self.id, flags: 1, tracestate: None })
     }
 }

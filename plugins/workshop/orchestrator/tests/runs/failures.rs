@@ -49,10 +49,7 @@ async fn a_step_that_does_not_pass_skips_the_later_ones_unless_it_says_otherwise
             assert_eq!(later["failures"][0], "step `bad` before it did not pass");
             assert!(bus.lines_of("test.step.started later").is_empty());
         }
-        assert_eq!(
-            bus.event("test.test.ended", "test", "one")["steps"]["failed"],
-            1
-        );
+        assert_eq!(bus.event("test.test.ended", "test", "one")["steps"]["failed"], 1);
     }
 }
 
@@ -62,9 +59,7 @@ async fn a_type_that_nobody_serves_is_named_with_the_way_out() {
         "service.start.t" | "service.stop.t" | "service.cleanup.t" => Answer::Nobody,
         _ => Answer::Now(kind(topic, data)),
     });
-    let ended = bus
-        .run(suite(json!({ "db": service(&[]) }), json!([step("look")])))
-        .await;
+    let ended = bus.run(suite(json!({ "db": service(&[]) }), json!([step("look")]))).await;
     assert_eq!((ended.outcome, ended.tests.skipped), (Outcome::Errored, 1));
     let reason = ended.reason.unwrap();
     assert_eq!(
@@ -74,12 +69,7 @@ async fn a_type_that_nobody_serves_is_named_with_the_way_out() {
     );
     let test = bus.event("test.test.ended", "test", "s");
     assert_eq!(test["outcome"], "skipped");
-    assert!(
-        test["reason"]
-            .as_str()
-            .unwrap()
-            .contains("service `db` did not start")
-    );
+    assert!(test["reason"].as_str().unwrap().contains("service `db` did not start"));
     assert!(bus.lines_of("> service.exec").is_empty());
 }
 
@@ -137,16 +127,10 @@ async fn a_step_in_a_service_that_dies_errors_at_once() {
     let (ended, _asked) = tokio::join!(bus.run(start), kill);
     assert_eq!((ended.outcome, ended.steps.errored), (Outcome::Errored, 2));
     let step = bus.event("test.step.ended", "step", "ask");
-    assert_eq!(
-        step["failures"][0],
-        "service `db` died after it was ready: exit code 3"
-    );
+    assert_eq!(step["failures"][0], "service `db` died after it was ready: exit code 3");
     // The second step is not even asked for... and errors all the same.
     assert_eq!(bus.lines_of("x service.exec.t").len(), 1);
-    assert_eq!(
-        bus.event("test.step.ended", "step", "again")["outcome"],
-        "errored"
-    );
+    assert_eq!(bus.event("test.step.ended", "step", "again")["outcome"], "errored");
     let suite = bus.event("test.suite.ended", "suite", "s");
     assert_eq!(suite["service_logs"]["db"], json!(["its last words"]));
 }
@@ -171,10 +155,7 @@ async fn a_service_that_dies_makes_the_suite_red_even_if_every_step_passed() {
         assert_eq!(ended.outcome, Outcome::Failed, "{when}");
         let suite = bus.event("test.suite.ended", "suite", "s");
         assert_eq!(suite["outcome"], "failed");
-        assert_eq!(
-            suite["reason"],
-            "service `db` died after it was ready: exit code 3"
-        );
+        assert_eq!(suite["reason"], "service `db` died after it was ready: exit code 3");
         assert_eq!(suite["service_logs"]["db"], json!(["its last words"]));
     }
 }
@@ -188,14 +169,9 @@ async fn what_may_be_left_behind_is_an_error() {
         })),
         _ => Answer::Now(kind(topic, data)),
     });
-    let ended = bus
-        .run(suite(json!({ "db": service(&[]) }), json!([step("look")])))
-        .await;
+    let ended = bus.run(suite(json!({ "db": service(&[]) }), json!([step("look")]))).await;
     assert_eq!((ended.outcome, ended.tests.passed), (Outcome::Errored, 1));
-    assert_eq!(
-        ended.reason.unwrap(),
-        "suite `s`: it hangs; volume v is in use"
-    );
+    assert_eq!(ended.reason.unwrap(), "suite `s`: it hangs; volume v is in use");
 }
 
 #[tokio::test]
@@ -204,10 +180,7 @@ async fn an_event_that_cannot_be_told_is_an_error() {
     bus.refuse("test.step.ended");
     let ended = bus.run(suite(json!({}), json!([step("look")]))).await;
     assert_eq!(ended.outcome, Outcome::Errored);
-    assert_eq!(
-        ended.reason.unwrap(),
-        "`test.step.ended` could not be told: the bus is closed"
-    );
+    assert_eq!(ended.reason.unwrap(), "`test.step.ended` could not be told: the bus is closed");
 }
 
 #[tokio::test(start_paused = true)]
@@ -220,9 +193,7 @@ async fn an_answer_that_does_not_come_or_makes_no_sense_is_an_error() {
     let silent = json!({
         "name": "silent", "command": ["silent"], "timeout": "20s", "continue_on_failure": true,
     });
-    let ended = bus
-        .run(suite(json!({}), json!([silent, step("odd")])))
-        .await;
+    let ended = bus.run(suite(json!({}), json!([silent, step("odd")]))).await;
     assert_eq!((ended.outcome, ended.steps.errored), (Outcome::Errored, 2));
     let failure = |step| bus.event("test.step.ended", "step", step)["failures"][0].to_string();
     assert!(failure("silent").contains("no answer from `service.exec.local` within 25s"));

@@ -26,10 +26,7 @@ async fn a_step_on_this_machine_is_told_of_itself_and_of_the_services() {
     let exec = bus.asked_of("service.exec.local");
     let command = json!(["curl", "http://127.0.0.1:4711/", "${HOME}"]);
     assert_eq!(exec["command"], command);
-    assert_eq!(
-        bus.event("test.step.ended", "step", "look")["command"],
-        command
-    );
+    assert_eq!(bus.event("test.step.ended", "step", "look")["command"], command);
     assert_eq!(
         exec["env"],
         json!({
@@ -38,16 +35,10 @@ async fn a_step_on_this_machine_is_told_of_itself_and_of_the_services() {
             "ECHO_SERVICE_MY_WEB_HOST": "127.0.0.1", "ECHO_SERVICE_MY_WEB_PORT_80": "4711",
         })
     );
-    assert_eq!(
-        (&exec["workdir"], &exec["dir"]),
-        (&json!("sub"), &json!("/suites"))
-    );
+    assert_eq!((&exec["workdir"], &exec["dir"]), (&json!("sub"), &json!("/suites")));
     assert_eq!(exec["timeout"], "30s");
     let start = bus.asked_of("service.start.t");
-    assert_eq!(
-        (&start["dir"], &start["service"]),
-        (&json!("/suites"), &json!("my-web"))
-    );
+    assert_eq!((&start["dir"], &start["service"]), (&json!("/suites"), &json!("my-web")));
 }
 
 #[tokio::test]
@@ -72,40 +63,26 @@ async fn within_a_service_others_are_where_it_sees_them() {
         ],
     }] }))
     .await;
-    let client = bus
-        .asked()
-        .into_iter()
-        .map(|(_, message)| message.json::<Value>().unwrap());
-    let client = client
-        .filter(|data| data["service"] == "client")
-        .next()
-        .unwrap();
+    let client = bus.asked().into_iter().find_map(|(_, message)| {
+        let data: Value = message.json().unwrap();
+        (data["service"] == "client").then_some(data)
+    });
+    let client = client.unwrap();
     assert_eq!(client["spec"]["env"]["WEB"], "web:80");
     let inside = bus.asked_of("service.exec.t");
     assert_eq!(inside["command"][1], "web:80");
     assert!(inside["env"].get("ECHO_SERVICE_WEB_HOST").is_none());
-    assert_eq!(
-        bus.asked_of("service.exec.local")["command"][1],
-        "127.0.0.1:4711"
-    );
+    assert_eq!(bus.asked_of("service.exec.local")["command"][1], "127.0.0.1:4711");
 }
 
 #[tokio::test]
 async fn a_step_that_refers_to_what_is_not_there_is_not_run() {
     let bus = Bus::kind();
     let lost = json!({ "name": "lost", "command": ["echo", "${env.NO_SUCH_VARIABLE_IS_SET}"] });
-    let ended = bus
-        .run(json!({ "suites": [{ "name": "s", "steps": [lost] }] }))
-        .await;
+    let ended = bus.run(json!({ "suites": [{ "name": "s", "steps": [lost] }] })).await;
     assert_eq!(ended.outcome, Outcome::Errored);
     let step = bus.event("test.step.ended", "step", "lost");
-    assert!(
-        step["failures"][0]
-            .as_str()
-            .unwrap()
-            .contains("NO_SUCH_VARIABLE_IS_SET"),
-        "{step}"
-    );
+    assert!(step["failures"][0].as_str().unwrap().contains("NO_SUCH_VARIABLE_IS_SET"), "{step}");
     assert!(bus.lines_of("> service.exec").is_empty());
 }
 
@@ -123,16 +100,7 @@ async fn each_message_belongs_to_the_span_of_what_it_is_about() {
     .await;
     let spans = bus.spans();
     let names: Vec<_> = spans.iter().map(|span| span.name.as_str()).collect();
-    assert_eq!(
-        names,
-        [
-            "test.run",
-            "test.suite",
-            "service.start",
-            "test.test",
-            "test.step"
-        ]
-    );
+    assert_eq!(names, ["test.run", "test.suite", "service.start", "test.test", "test.step"]);
     let [run, suite, start, test, step] = spans.try_into().unwrap();
     assert_eq!((run.parent, suite.parent), (None, Some(run.id)));
     assert_eq!(

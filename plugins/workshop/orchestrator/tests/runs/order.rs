@@ -48,23 +48,17 @@ async fn a_run_is_told_from_its_start_to_its_end() {
             "< service.stop.t db",
             "test.suite.ended shop passed",
             "> service.cleanup.local run",
-            "> service.cleanup.t run",
             "< service.cleanup.local run",
+            "> service.cleanup.t run",
             "< service.cleanup.t run",
             "test.run.ended run passed",
         ]
     );
     assert_eq!(ended.outcome, Outcome::Passed);
     assert_eq!((ended.tests.passed, ended.steps.passed), (2, 3));
-    assert_eq!(
-        serde_json::to_value(&ended).unwrap(),
-        bus.events("test.run.ended")[0]
-    );
+    assert_eq!(serde_json::to_value(&ended).unwrap(), bus.events("test.run.ended")[0]);
     let started = &bus.events("test.run.started")[0];
-    assert_eq!(
-        (&started["tests"], &started["steps"]),
-        (&json!(2), &json!(3))
-    );
+    assert_eq!((&started["tests"], &started["steps"]), (&json!(2), &json!(3)));
     for (topic, message) in bus.messages() {
         assert_eq!(message.key(), Some("r1"), "{topic} keeps the run's order");
         assert_eq!(message.json::<Value>().unwrap()["run_id"], "r1", "{topic}");

@@ -18,13 +18,7 @@ async fn a_suite_with_faults_is_refused_with_each_of_them() {
         .await;
     assert_eq!(ended.outcome, Outcome::Errored);
     let reason = ended.reason.unwrap();
-    for part in [
-        "suite `a`",
-        "wait for each other",
-        "names no program",
-        "`z`",
-        "suite `b`",
-    ] {
+    for part in ["suite `a`", "wait for each other", "names no program", "`z`", "suite `b`"] {
         assert!(reason.contains(part), "{part:?} is not in: {reason}");
     }
     assert_eq!(bus.lines(), ["test.run.ended run errored"]);
@@ -34,15 +28,10 @@ async fn a_suite_with_faults_is_refused_with_each_of_them() {
 async fn data_that_is_no_start_is_dead_and_answered() {
     let bus = Bus::kind();
     let status = handle(&bus.plugin(), json!({ "suits": [] })).await;
-    let ProcessingStatus::Failed(reason) = status else {
-        panic!("{status:?}")
-    };
+    let ProcessingStatus::Failed(reason) = status else { panic!("{status:?}") };
     assert!(reason.contains("suits"), "{reason}");
     let reply = &bus.replies()[0];
-    assert_eq!(
-        (&reply["outcome"], &reply["reason"]),
-        (&json!("errored"), &json!(reason))
-    );
+    assert_eq!((&reply["outcome"], &reply["reason"]), (&json!("errored"), &json!(reason)));
     assert!(bus.lines().is_empty());
 }
 
@@ -59,13 +48,7 @@ async fn an_id_names_one_run_at_a_time() {
         handle(&plugin, start.clone()).await;
         let reply = bus.replies().remove(0);
         assert_eq!(reply["outcome"], "errored");
-        assert!(
-            reply["reason"]
-                .as_str()
-                .unwrap()
-                .contains("`r1` is in progress"),
-            "{reply}"
-        );
+        assert!(reply["reason"].as_str().unwrap().contains("`r1` is in progress"), "{reply}");
         // The first goes on as if nothing had been.
         assert!(bus.events("test.run.ended").is_empty());
         let reply = kind(&asked.topic, &asked.data);

@@ -89,7 +89,8 @@ impl Bench {
     }
 
     pub fn exec_data(&self, service: Option<&str>, command: &[&str]) -> Value {
-        let mut data = json!({ "run_id": "r1", "suite": "s", "command": command, "timeout": "20s" });
+        let mut data =
+            json!({ "run_id": "r1", "suite": "s", "command": command, "timeout": "20s" });
         data["dir"] = json!(self.dir.path());
         if let Some(service) = service {
             data["service"] = json!(service);

@@ -1,0 +1,101 @@
+//! A plugin from nothing to a running one: `plugin new`, `build`, `activate`, in a copy of the project.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use common::lines;
+
+/// The parts of the project that a plugin builds on, always in the same place, so that what cargo compiled
+/// there last time is not compiled again.
+struct Project(PathBuf);
+
+impl Project {
+    fn new() -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugin-project");
+        let _ = fs::remove_dir_all(&copy);
+        copy_folder(&root.join("sdk"), &copy.join("sdk"));
+        fs::create_dir_all(copy.join("plugins/workshop")).unwrap();
+        fs::copy(root.join("Cargo.lock"), copy.join("Cargo.lock")).unwrap();
+        let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap();
+        let (before, after) = manifest.split_once("members = [").unwrap();
+        let (_, after) = after.split_once("[workspace.package]").unwrap();
+        let members = r#"members = ["sdk", "plugins/workshop/*"]"#;
+        let manifest = format!("{before}{members}\n\n[workspace.package]{after}");
+        fs::write(copy.join("Cargo.toml"), manifest).unwrap();
+        Self(copy)
+    }
+
+    fn command(&self, program: &str, args: &[&str]) -> Output {
+        let mut command = Command::new(program);
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugin-target");
+        command.args(args).current_dir(&self.0).env("CARGO_TARGET_DIR", target);
+        command.env("CARGO_NET_OFFLINE", "true").env_remove("ECHO_URL").env_remove("ECHO_CONFIG");
+        command.output().unwrap()
+    }
+
+    /// Runs the program to a good end; gives its standard output.
+    #[track_caller]
+    fn echo_core(&self, args: &[&str]) -> String {
+        self.succeeds(env!("CARGO_BIN_EXE_echo-core"), args)
+    }
+
+    #[track_caller]
+    fn succeeds(&self, program: &str, args: &[&str]) -> String {
+        let output = self.command(program, args);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "{program} {args:?}\n{stdout}\n{stderr}");
+        stdout
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().flatten() {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_new_plugin_builds_passes_its_test_and_answers() {
+    let project = Project::new();
+    let next = project.echo_core(&["plugin", "new", "warm-greeter"]);
+    assert!(next.contains("cargo test -p echo-plugin-warm-greeter"), "{next}");
+    let tests = project.succeeds("cargo", &["test", "-p", "echo-plugin-warm-greeter"]);
+    assert!(tests.contains("2 passed"), "{tests}");
+
+    project.echo_core(&["plugin", "build", "warm-greeter"]);
+    let library = project.0.join("plugins/libraries/development/libwarm-greeter.so");
+    assert!(library.is_file());
+    project.echo_core(&["plugin", "activate", "warm-greeter"]);
+    let link = fs::read_link(project.0.join("plugins/enabled/warm-greeter")).unwrap();
+    assert_eq!(link, Path::new("../libraries/development/libwarm-greeter.so"));
+    let listed = project.echo_core(&["plugin", "list"]);
+    let line = listed.lines().find(|line| line.starts_with("warm-greeter")).unwrap();
+    assert!(line.contains("0.1.0") && line.contains("enabled"), "{line}");
+
+    let topic = "plugin.warm-greeter.greet";
+    let answer = project.echo_core(&["request", topic, r#"{"name":"Ada"}"#]);
+    assert_eq!(lines(&answer)[0]["text"], "Hello, Ada!");
+    let greeted = "plugin.warm-greeter.greeted";
+    let told = project.echo_core(&["publish", topic, r#"{"name":"Bob"}"#, "-s", greeted]);
+    assert_eq!(lines(&told)[0]["message"]["data"]["text"], "Hello, Bob!");
+    let dead = project.echo_core(&["publish", topic, "1", "-s", "dead.>"]);
+    let reason = lines(&dead)[0]["message"]["data"]["reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("a greeting takes"), "{reason}");
+
+    // A plugin that is at work is built anew without disturbing whoever has it loaded.
+    project.echo_core(&["plugin", "build", "warm-greeter"]);
+    project.echo_core(&["plugin", "deactivate", "warm-greeter"]);
+    let refused = project.command(env!("CARGO_BIN_EXE_echo-core"), &["request", topic, "{}"]);
+    assert_eq!(refused.status.code(), Some(3));
+}

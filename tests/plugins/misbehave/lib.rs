@@ -1,0 +1,195 @@
+//! A plugin library that uses, and abuses, all that crosses the boundary. Tests load it.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::panic, reason = "it is here to panic")]
+#![allow(clippy::unwrap_used, reason = "a panic of its own is one more that the host has to contain")]
+
+use std::future::{pending, poll_fn};
+use std::panic::panic_any;
+use std::sync::Mutex;
+use std::task::Poll;
+use std::thread;
+use std::time::Duration;
+
+use echo_sdk::{
+    BaseMessage, Health, LogLevel, Plugin, PluginContext, PluginError, ProcessingStatus, Topic,
+};
+use serde_json::{Value, json};
+
+echo_sdk::export_plugin!(Misbehave, "plugins/misbehave/manifest.json");
+
+struct Misbehave {
+    context: PluginContext,
+    name: &'static str,
+    calls: Mutex<Vec<&'static str>>,
+    drops_badly: bool,
+}
+
+/// Outlives every plugin.
+static KEPT: Mutex<Option<PluginContext>> = Mutex::new(None);
+
+/// Panics when dropped, and again when the panic's payload is.
+struct Bomb(&'static str);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic_any(Self(self.0));
+    }
+}
+
+/// Panics with a text when dropped.
+struct Fuse;
+
+impl Drop for Fuse {
+    fn drop(&mut self) {
+        panic!("cut off");
+    }
+}
+
+impl Misbehave {
+    fn new(context: PluginContext) -> Result<Self, PluginError> {
+        let create = context.config()["create"].as_str().unwrap_or_default().to_owned();
+        match create.as_str() {
+            "panic" => panic!("no constructor today"),
+            "error" => return Err(PluginError::Config("`create` is `error`".into())),
+            _ => {}
+        }
+        let name = if create == "name" { "somebody-else" } else { "misbehave" };
+        let drops_badly = create == "drop";
+        Ok(Self { context, name, calls: Mutex::default(), drops_badly })
+    }
+
+    fn called(&self, name: &'static str) {
+        self.calls.lock().unwrap().push(name);
+    }
+
+    async fn obey(&self, order: &str, message: &BaseMessage) -> Result<(), PluginError> {
+        let context = &self.context;
+        match order {
+            "panic" => panic!("told to panic on attempt {}", message.attempt()),
+            "panic oddly" => panic_any(Bomb("odd")),
+            "panic later" => {
+                wake_up_from_a_thread().await;
+                panic!("told to panic later");
+            }
+            "wait with a fuse" => {
+                let _fuse = Fuse;
+                context.publish_now("waiting", message.clone()).await?;
+                pending::<()>().await;
+            }
+            "wait for a thread" => wake_up_from_a_thread().await,
+            "err" => return Err(PluginError::InvalidData("told to fail".into())),
+            "publish" => publish(context, message).await?,
+            "request" => {
+                let own = context.message_builder().data(&message.data()?["ask"]).build()?;
+                let answer = context.request("oracle", own, Duration::from_secs(3)).await?;
+                context.reply(message, &json!({ "answer": answer.data()? })).await?;
+            }
+            "subscribe" => {
+                let mut subscription = context.subscribe("news.>").await?;
+                context.publish_now("listening", message.clone()).await?;
+                let heard = subscription.next().await.unwrap();
+                context.reply(message, &json!([heard.topic, heard.message.data()?])).await?;
+            }
+            "measure" => measure(context),
+            "keep the context" => *KEPT.lock().unwrap() = Some(context.clone()),
+            "keep a thread" => drop(thread::spawn(|| loop { thread::park() })),
+            other => return Err(PluginError::InvalidData(format!("no such order: {other}"))),
+        }
+        Ok(())
+    }
+}
+
+async fn publish(context: &PluginContext, message: &BaseMessage) -> Result<(), PluginError> {
+    let own = |n: u8| {
+        let topic = Topic::new("a.reply")?;
+        let builder = context.message_builder().data(&json!({ "n": n })).key("k").reply_to(topic);
+        Ok::<_, PluginError>(builder.schema("s/1").build()?.with_hops(3))
+    };
+    context.publish("out.buffered", own(1)?).await?;
+    context.publish_now("out.now", own(2)?).await?;
+    context.try_publish("out.tried", own(3)?)?;
+    context.publish("out.same", message.clone()).await?;
+    Ok(())
+}
+
+fn measure(context: &PluginContext) {
+    context.record_counter("hits", 2, &[("kind", "x"), ("other", "")]);
+    context.record_gauge("level", 0.5, &[]);
+    context.record_histogram("seconds", 1.25, &[("kind", "y")]);
+    context.log(LogLevel::Warn, "careful");
+    let mut span = context.create_span("work", &[("a", "b")]);
+    span.set_attribute("c", "d");
+    span.set_error("failed");
+    let _below = context.create_span_below(span.context().as_ref(), "inner", &[]);
+}
+
+/// Is pending until a thread wakes it, as a timer or a socket would.
+async fn wake_up_from_a_thread() {
+    let mut thread = None;
+    poll_fn(|cx| match thread.take() {
+        None => {
+            let waker = cx.waker().clone();
+            thread = Some(thread::spawn(move || waker.wake()));
+            Poll::Pending
+        }
+        Some(thread) => Poll::Ready(thread.join().unwrap()),
+    })
+    .await;
+}
+
+impl Plugin for Misbehave {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    async fn process_message(
+        &self,
+        _topic: &Topic,
+        message: &BaseMessage,
+    ) -> Result<ProcessingStatus, PluginError> {
+        let order = message.data()?["do"].as_str().unwrap_or_default();
+        self.obey(order, message).await?;
+        Ok(ProcessingStatus::Acknowledged)
+    }
+
+    async fn init(&self) -> Result<(), PluginError> {
+        self.called("init");
+        Ok(())
+    }
+
+    async fn shutdown(&self) -> Result<(), PluginError> {
+        self.called("shutdown");
+        Err(PluginError::ProcessingError("it likes it here".into()))
+    }
+
+    async fn health_check(&self) -> Health {
+        Health::Degraded("as ever".into())
+    }
+
+    async fn metrics(&self) -> Value {
+        json!({ "calls": *self.calls.lock().unwrap() })
+    }
+
+    async fn pause(&self) -> Result<(), PluginError> {
+        self.called("pause");
+        Ok(())
+    }
+
+    async fn resume(&self) -> Result<(), PluginError> {
+        self.called("resume");
+        Ok(())
+    }
+
+    async fn reset(&self) -> Result<(), PluginError> {
+        panic!("no reset");
+    }
+}
+
+impl Drop for Misbehave {
+    fn drop(&mut self) {
+        if self.drops_badly {
+            panic!("it does not want to go");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Libraries built for the tests, and a host's part around them.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+
+use echo_core::library::{self, LibraryError, LoadedLibrary};
+use echo_sdk::testing::{Probe, mock_with};
+use echo_sdk::{BaseMessage, Plugin, PluginError, ProcessingStatus, Topic};
+use serde_json::{Map, Value, json};
+
+/// The model plugin, built as its author would.
+pub fn echo() -> &'static Path {
+    static PATH: LazyLock<PathBuf> = LazyLock::new(|| build(&["-p", "echo-plugin-echo"]));
+    &PATH
+}
+
+/// The plugin that does whatever it is told.
+pub fn misbehave() -> &'static Path {
+    static PATH: LazyLock<PathBuf> =
+        LazyLock::new(|| build(&["-p", "echo-tests", "--example", "misbehave"]));
+    &PATH
+}
+
+/// Builds a package alone, since built beside others its dependencies would get their features too.
+fn build(selection: &[&str]) -> PathBuf {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--message-format", "json-render-diagnostics"]).args(selection);
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    let output = cargo.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    // The selected package is the last one that cargo builds.
+    let artifacts = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let files = artifacts.filter_map(|it| it["filenames"].as_array().cloned()).flatten();
+    let libraries = files.filter_map(|file| file.as_str().map(PathBuf::from));
+    libraries.filter(|file| file.extension().is_some_and(|it| it == "so")).last().unwrap()
+}
+
+/// Loads a library with its own configuration.
+pub fn load(path: &Path) -> (LoadedLibrary, Probe) {
+    load_with(path, json!({})).unwrap()
+}
+
+/// Loads a library with `settings` over its own configuration.
+pub fn load_with(path: &Path, settings: Value) -> Result<(LoadedLibrary, Probe), LibraryError> {
+    let mut probe = None;
+    let library = library::load(path, |manifest| {
+        let mut config = manifest.config.clone();
+        config.extend(settings.as_object().cloned().unwrap_or_else(Map::new));
+        let (context, watching) = mock_with(&manifest.name, config);
+        probe = Some(watching);
+        context
+    })?;
+    Ok((library, probe.unwrap()))
+}
+
+/// Waits for something that runs elsewhere: nothing of a library's may run on the test's own thread.
+pub fn wait<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// Has the library's plugin handle a message, on one of the library's threads.
+pub fn handle(
+    library: &LoadedLibrary,
+    message: BaseMessage,
+) -> Result<ProcessingStatus, PluginError> {
+    let plugin = library.plugin();
+    let topic = Topic::new("plugin.some.rather.long.topic").unwrap();
+    let handled = async move { plugin.process_message(&topic, &message).await };
+    wait(library.runtime().spawn(handled)).unwrap()
+}
+
+/// A copy of a library in a folder of its own, with some of its bytes changed.
+pub struct Copy {
+    folder: tempfile::TempDir,
+}
+
+impl Copy {
+    /// Copies `library` after `change`.
+    pub fn of(library: &Path, change: impl FnOnce(&mut Vec<u8>)) -> Self {
+        let mut bytes = std::fs::read(library).unwrap();
+        change(&mut bytes);
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("copy.so"), bytes).unwrap();
+        Self { folder }
+    }
+
+    /// Where the copy is.
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().join("copy.so")
+    }
+}
+
+/// Replaces every occurrence of some bytes by as many others.
+pub fn replace(bytes: &mut [u8], from: &[u8], to: &[u8]) {
+    assert_eq!(from.len(), to.len());
+    let places: Vec<_> =
+        (0..bytes.len() - from.len()).filter(|at| bytes[*at..].starts_with(from)).collect();
+    assert!(!places.is_empty(), "nothing to replace");
+    for at in places {
+        bytes[at..at + to.len()].copy_from_slice(to);
+    }
+}
