@@ -1,9 +1,10 @@
 //! The configuration: its layers, its strictness, and what it makes of a plugin.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::path::Path;
 use std::time::Duration;
 
+use echo_core::Host;
 use echo_core::config::{Config, ConfigError, DEFAULT_CONFIG, FILE_NAMES, LogFormat};
 use echo_sdk::{Manifest, WorkerPoolConfig};
 use serde_json::json;
@@ -39,10 +40,7 @@ fn manifest() -> Manifest {
 
 #[test]
 fn the_default_file_says_what_the_code_does() {
-    assert_eq!(
-        Config::parse("default.toml", DEFAULT_CONFIG).unwrap(),
-        Config::default()
-    );
+    assert_eq!(Config::parse("default.toml", DEFAULT_CONFIG).unwrap(), Config::default());
     assert_eq!(Config::parse("empty.toml", "").unwrap(), Config::default());
 }
 
@@ -82,8 +80,7 @@ fn the_keys_that_the_default_file_only_shows_are_real() {
 }
 
 fn is_key(text: &str) -> bool {
-    text.bytes()
-        .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+    text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }
 
 fn nulls(path: &str, value: &serde_json::Value) -> Vec<String> {
@@ -120,11 +117,7 @@ fn a_layer_goes_over_the_one_before() {
 
     std::fs::write(folder.path().join(FILE_NAMES[0]), "[run]\njobs = 3\n").unwrap();
     let config = load(folder.path(), &[]).unwrap();
-    assert_eq!(
-        (config.run.jobs, config.bus.queue_size),
-        (3, 65_536),
-        "one file is read, not two"
-    );
+    assert_eq!((config.run.jobs, config.bus.queue_size), (3, 65_536), "one file is read, not two");
 
     let config = load(folder.path(), &[("ECHO_RUN__JOBS", "4")]).unwrap();
     assert_eq!(config.run.jobs, 4);
@@ -135,11 +128,7 @@ fn a_file_that_is_named_must_be_there() {
     let folder = tempfile::tempdir().unwrap();
     let error = Config::load_from(folder.path(), Some(Path::new("mine.toml")), []).unwrap_err();
     assert!(error.to_string().contains("mine.toml"), "{error}");
-    std::fs::write(
-        folder.path().join("mine.toml"),
-        "[shutdown]\ntimeout = '1m'\n",
-    )
-    .unwrap();
+    std::fs::write(folder.path().join("mine.toml"), "[shutdown]\ntimeout = '1m'\n").unwrap();
     let config = Config::load_from(folder.path(), Some(Path::new("mine.toml")), []).unwrap();
     assert_eq!(config.shutdown.timeout, Duration::from_secs(60));
 }
@@ -196,9 +185,7 @@ fn a_fault_of_the_environment_names_the_variable() {
         ("ECHO_TELEMETRY__SAMPLE_RATIO", "7", "1"),
         ("ECHO_DELIVERY__MAX_ATTEMPTS", "0", "1"),
     ] {
-        let error = load(Path::new("/nonexistent"), &[(name, value)])
-            .unwrap_err()
-            .to_string();
+        let error = load(Path::new("/nonexistent"), &[(name, value)]).unwrap_err().to_string();
         assert!(error.contains(name) && error.contains(words), "{error}");
     }
 }
@@ -206,29 +193,14 @@ fn a_fault_of_the_environment_names_the_variable() {
 #[test]
 fn a_fault_of_the_file_points_at_its_line() {
     for (text, expected) in [
-        (
-            "[bus]\nqueue_sise = 1",
-            ["2: bus.queue_sise", "`queue_size`"],
-        ),
+        ("[bus]\nqueue_sise = 1", ["2: bus.queue_sise", "`queue_size`"]),
         ("[buss]\n", ["1: buss", "`bus`"]),
-        (
-            "[bus]\nqueue_size = 'big'",
-            ["2: bus.queue_size", "integer"],
-        ),
+        ("[bus]\nqueue_size = 'big'", ["2: bus.queue_size", "integer"]),
         ("[bus]\nqueue_size = 0", ["2: bus.queue_size", "at least 1"]),
-        (
-            "[bus]\nmax_payload = '8 parsecs'",
-            ["2: bus.max_payload", "8mb"],
-        ),
+        ("[bus]\nmax_payload = '8 parsecs'", ["2: bus.max_payload", "8mb"]),
         ("[bus]\nmax_payload = 0", ["2: bus.max_payload", "0"]),
-        (
-            "\n[shutdown]\ntimeout = 'soon'",
-            ["3: shutdown.timeout", "no duration"],
-        ),
-        (
-            "[delivery]\nmax_attempts = 0",
-            ["2: delivery.max_attempts", "1"],
-        ),
+        ("\n[shutdown]\ntimeout = 'soon'", ["3: shutdown.timeout", "no duration"]),
+        ("[delivery]\nmax_attempts = 0", ["2: delivery.max_attempts", "1"]),
         (
             "[delivery]\nretry_max_delay = '1ms'",
             ["2: delivery.retry_max_delay", "retry_base_delay"],
@@ -237,50 +209,39 @@ fn a_fault_of_the_file_points_at_its_line() {
             "[plugins.worker_pool]\nmax_attempts = 1",
             ["2: plugins.worker_pool", "`delivery.max_attempts`"],
         ),
-        (
-            "[plugins.worker_pool]\nmin_workers = 9",
-            ["1: plugins.worker_pool", "max_workers"],
-        ),
-        (
-            "[[plugins.register]]\nid = 'a.b'",
-            ["2: plugins.register[0].id", "`a.b`"],
-        ),
+        ("[plugins.worker_pool]\nmin_workers = 9", ["1: plugins.worker_pool", "max_workers"]),
+        ("[[plugins.register]]\nid = 'a.b'", ["2: plugins.register[0].id", "`a.b`"]),
         (
             "[[plugins.register]]\nid = 'a'\n[[plugins.register]]\nid = 'a'",
             ["4: plugins.register[1].id", "twice"],
         ),
-        (
-            "[[plugins.register]]\nenabled = true",
-            ["1: plugins.register[0]", "id"],
-        ),
+        ("[[plugins.register]]\nenabled = true", ["1: plugins.register[0]", "id"]),
         ("[run]\njobs = 0", ["2: run.jobs", "1"]),
-        (
-            "[telemetry]\nlog = 'plugin=loud'",
-            ["2: telemetry.log", "filter"],
-        ),
-        (
-            "[telemetry]\nlog_format = 'xml'",
-            ["2: telemetry.log_format", "json"],
-        ),
-        (
-            "[telemetry]\nprometheus = 'here'",
-            ["2: telemetry.prometheus", "127.0.0.1:9464"],
-        ),
-        (
-            "[telemetry]\notlp_endpoint = 'https://x'",
-            ["2: telemetry.otlp_endpoint", "http://"],
-        ),
-        (
-            "[telemetry]\nsample_ratio = 1.5",
-            ["2: telemetry.sample_ratio", "1"],
-        ),
+        ("[telemetry]\nlog = 'plugin=loud'", ["2: telemetry.log", "filter"]),
+        ("[telemetry]\nlog_format = 'xml'", ["2: telemetry.log_format", "json"]),
+        ("[telemetry]\nprometheus = 'here'", ["2: telemetry.prometheus", "127.0.0.1:9464"]),
+        ("[telemetry]\notlp_endpoint = 'https://x'", ["2: telemetry.otlp_endpoint", "http://"]),
+        ("[telemetry]\nsample_ratio = 1.5", ["2: telemetry.sample_ratio", "1"]),
     ] {
         let fault = fault(text);
-        assert!(
-            expected.iter().all(|words| fault.contains(words)),
-            "{text}: {fault}"
-        );
+        assert!(expected.iter().all(|words| fault.contains(words)), "{text}: {fault}");
     }
+}
+
+#[tokio::test]
+async fn a_subscription_holds_as_many_messages_as_the_bus_says() {
+    let config = Config::parse("echo-core.toml", "[bus]\nqueue_size = 2").unwrap();
+    let host = Host::builder().config(config).start().await.unwrap();
+    let client = host.client("test");
+    let mut subscription = client.subscribe("numbers").await.unwrap();
+    for number in 0..5 {
+        client.publish_data("numbers", &number).await.unwrap();
+    }
+    for number in [3, 4] {
+        let received = subscription.next().await.unwrap();
+        assert_eq!(received.message.json::<i32>().unwrap(), number, "the oldest are dropped");
+    }
+    host.shutdown().await;
 }
 
 #[test]
@@ -312,10 +273,7 @@ fn settings_go_over_the_manifest_key_by_key() {
     let config = Config::parse("echo-core.toml", text).unwrap();
     let setup = config.plugin_setup(&manifest()).unwrap();
     let tone = json!({"warm": true, "loud": true});
-    assert_eq!(
-        json!(setup.config),
-        json!({"greeting": "hello", "tone": tone, "names": []})
-    );
+    assert_eq!(json!(setup.config), json!({"greeting": "hello", "tone": tone, "names": []}));
     let expected = WorkerPoolConfig {
         min_workers: 2,
         max_workers: 4,
@@ -326,10 +284,7 @@ fn settings_go_over_the_manifest_key_by_key() {
     };
     assert_eq!(setup.worker_pool, expected);
 
-    let other = Manifest {
-        name: "other".into(),
-        ..manifest()
-    };
+    let other = Manifest { name: "other".into(), ..manifest() };
     assert!(!config.plugin_setup(&other).unwrap().enabled);
 }
 
@@ -338,10 +293,7 @@ fn a_plugin_that_wants_no_deadline_gets_none_from_the_defaults() {
     let mut endless = manifest();
     endless.worker_pool.deadline = None;
     let config = Config::parse("echo-core.toml", "[plugins.worker_pool]\ndeadline = '1m'").unwrap();
-    assert_eq!(
-        config.plugin_setup(&endless).unwrap().worker_pool.deadline,
-        None
-    );
+    assert_eq!(config.plugin_setup(&endless).unwrap().worker_pool.deadline, None);
     let own = "[[plugins.register]]\nid = 'greeter'\nworker_pool = { deadline = '2m' }";
     let config = Config::parse("echo-core.toml", own).unwrap();
     let deadline = config.plugin_setup(&endless).unwrap().worker_pool.deadline;
@@ -354,10 +306,7 @@ fn settings_that_do_not_fit_the_plugin_are_refused() {
         ("type = 'chaos'", "`chaos`"),
         ("config = { greetin = 1 }", "did you mean `greeting`?"),
         ("config = { zzz = 1 }", "names"),
-        (
-            "worker_pool = { min_workers = 5 }",
-            "whose `max_workers` is 4, below",
-        ),
+        ("worker_pool = { min_workers = 5 }", "whose `max_workers` is 4, below"),
     ] {
         let text = format!("[[plugins.register]]\nid = 'greeter'\n{settings}");
         let config = Config::parse("echo-core.toml", &text).unwrap();

@@ -32,21 +32,14 @@ async fn take_requests(
             }
             more(&mut stream, &mut bytes).await?;
         };
-        let head = String::from_utf8(bytes[..head_end].to_vec())
-            .unwrap()
-            .to_lowercase();
+        let head = String::from_utf8(bytes[..head_end].to_vec()).unwrap().to_lowercase();
         let (_, length) = head.split_once("content-length: ").unwrap();
         let length: usize = length.lines().next().unwrap().parse().unwrap();
         while bytes.len() < head_end + length {
             more(&mut stream, &mut bytes).await?;
         }
-        requests
-            .send((head, bytes[head_end..head_end + length].to_vec()))
-            .ok()?;
-        stream
-            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-            .await
-            .ok()?;
+        requests.send((head, bytes[head_end..head_end + length].to_vec())).ok()?;
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.ok()?;
         bytes.drain(..head_end + length);
     }
 }
@@ -65,8 +58,7 @@ async fn scrape(address: SocketAddr, request: &str) -> String {
 }
 
 fn contains(body: &[u8], text: &str) -> bool {
-    body.windows(text.len())
-        .any(|window| window == text.as_bytes())
+    body.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
 fn handle_one(exports: Exports) {
@@ -87,10 +79,7 @@ fn settings_that_do_not_work(taken: SocketAddr) {
     assert!(refused(|config| config.log = "plugin=loud".into()).contains("plugin=loud"));
     let https = refused(|config| config.otlp_endpoint = Some("https://example.org".into()));
     assert!(https.contains("http://"), "{https}");
-    let config = TelemetryConfig {
-        prometheus: Some(taken),
-        ..TelemetryConfig::default()
-    };
+    let config = TelemetryConfig { prometheus: Some(taken), ..TelemetryConfig::default() };
     let error = init(&config).unwrap_err().to_string();
     assert!(error.contains(&taken.to_string()), "{error}");
 }
@@ -117,47 +106,23 @@ async fn exporters_reach_a_collector_and_prometheus() {
     let address = guard.prometheus_address().unwrap();
     let answer = scrape(address, "GET /metrics").await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-    assert!(
-        answer.contains("content-type: text/plain; version=0.0.4"),
-        "{answer}"
-    );
+    assert!(answer.contains("content-type: text/plain; version=0.0.4"), "{answer}");
     for text in [answer, guard.prometheus_text().unwrap()] {
-        assert!(
-            text.contains(r#"plugin_greetings_total{plugin="worker"} 1"#),
-            "{text}"
-        );
-        assert!(
-            text.contains(r#"echo_messages_dead_total{slot="worker"} 2"#),
-            "{text}"
-        );
+        assert!(text.contains(r#"plugin_greetings_total{plugin="worker"} 1"#), "{text}");
+        assert!(text.contains(r#"echo_messages_dead_total{slot="worker"} 2"#), "{text}");
         assert!(text.contains("# HELP echo_messages_dead_total "), "{text}");
     }
     assert!(scrape(address, "GET /").await.starts_with("HTTP/1.1 404 "));
-    assert!(
-        scrape(address, "DELETE /metrics")
-            .await
-            .starts_with("HTTP/1.1 405 ")
-    );
+    assert!(scrape(address, "DELETE /metrics").await.starts_with("HTTP/1.1 405 "));
 
     guard.shutdown().await.unwrap();
     let (head, body) = requests.recv().await.unwrap();
     assert!(head.starts_with("post /v1/traces http/1.1\r\n"), "{head}");
-    assert!(
-        head.contains("content-type: application/x-protobuf"),
-        "{head}"
-    );
-    for text in [
-        "service.name",
-        "my-service",
-        "process greet.all",
-        "messaging.message.id",
-    ] {
+    assert!(head.contains("content-type: application/x-protobuf"), "{head}");
+    for text in ["service.name", "my-service", "process greet.all", "messaging.message.id"] {
         assert!(contains(&body, text), "{text} is not in the request");
     }
-    assert!(
-        TcpStream::connect(address).await.is_err(),
-        "nothing listens any more"
-    );
+    assert!(TcpStream::connect(address).await.is_err(), "nothing listens any more");
 
     let again = init(&TelemetryConfig::default()).unwrap_err();
     assert!(matches!(again, TelemetryError::AlreadySetUp), "{again}");

@@ -55,7 +55,7 @@ impl Host {
         let config = serde_json::Value::from(self.context.config().clone()).to_string();
         let seat = Seat {
             size: size_of::<Seat>() as u32,
-            minor: minor.min(MINOR),
+            minor: MINOR.min(minor),
             table: &raw const TABLE,
             host: Arc::into_raw(Arc::clone(self)).cast(),
             name: Bytes::lend(self.context.plugin_name()),

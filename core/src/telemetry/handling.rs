@@ -10,6 +10,9 @@ use opentelemetry_sdk::trace::Span;
 use super::scope::TraceScope;
 use super::{HostTelemetry, span};
 
+/// How a span's name begins: OpenTelemetry's word for what a handler does, and a space.
+const NAME_START: &str = "process ";
+
 /// What became of a message in a handler's hands.
 #[derive(Debug, Clone, Copy)]
 pub enum Outcome<'a> {
@@ -67,7 +70,7 @@ impl Handling {
         let Some(tracer) = telemetry.exports().tracer() else {
             return Self { scope: parent.into(), span: None };
         };
-        let name = format!("process {topic}");
+        let name = format!("{NAME_START}{topic}");
         let mut span = span::start(tracer, name, SpanKind::Consumer, parent.as_ref());
         if span.is_recording() {
             span.set_attributes(attributes(telemetry, topic, message));
@@ -114,11 +117,12 @@ fn attributes(
     topic: &Topic,
     message: &BaseMessage,
 ) -> impl IntoIterator<Item = KeyValue> {
+    let operation = NAME_START.trim_end();
     let size = i64::try_from(message.data_bytes().len()).unwrap_or(i64::MAX);
     [
         KeyValue::new("messaging.system", "echo-core"),
-        KeyValue::new("messaging.operation.type", "process"),
-        KeyValue::new("messaging.operation.name", "process"),
+        KeyValue::new("messaging.operation.type", operation),
+        KeyValue::new("messaging.operation.name", operation),
         KeyValue::new("messaging.destination.name", topic.as_str().to_owned()),
         KeyValue::new("messaging.consumer.group.name", telemetry.plugin()),
         KeyValue::new("messaging.message.id", message.id().to_string()),
