@@ -113,7 +113,7 @@ pub struct RunArgs {
     /// Runs only the tests whose `suite/test` this regular expression finds.
     #[arg(long, value_name = "REGEX")]
     pub filter: Option<String>,
-    /// Ends the run at the first suite that fails.
+    /// Ends the run with the first test that does not pass.
     #[arg(long)]
     pub fail_fast: bool,
     /// How long the whole run may take, such as 90s or 5m; without it, `run.timeout` of the configuration.
@@ -198,8 +198,8 @@ pub struct RequestArgs {
 }
 
 const OWN_HOST: &str = "\
-The command starts a host in its own process, with the built-in plugins and those of plugins/enabled, and
-ends with it. It sees and reaches these plugins alone: there is no way into a running host yet.";
+The command starts a host in its own process, with the built-in plugins and those of plugins/enabled, \
+and ends with it. It sees and reaches these plugins alone: there is no way into a running host yet.";
 
 /// `plugin`.
 #[derive(Debug, Subcommand)]

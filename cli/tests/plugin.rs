@@ -1,5 +1,7 @@
 //! A plugin from nothing to a running one: `plugin new`, `build`, `activate`, in a copy of the project.
 
+#![allow(clippy::unwrap_used, reason = "a test whose surroundings fail has failed")]
+
 mod common;
 
 use std::fs;

@@ -285,6 +285,8 @@ fn what_init_writes_runs_as_it_is() {
     assert_eq!(ran.stdout, "next: echo-core run mine/first.suite.toml\n");
     folder.expect(0, &["run", "mine/first.suite.toml"]);
     folder.expect(0, &["run", "--config", "mine/echo-core.toml", "mine"]);
+    let left = std::fs::read_dir(folder.path().join("mine")).unwrap().count();
+    assert_eq!(left, 2, "the suite and the configuration alone");
     let again = folder.expect(2, &["init", "mine"]);
     assert!(again.stderr.contains("mine/first.suite.toml is there already"), "{}", again.stderr);
 }

@@ -465,6 +465,33 @@ async fn shutdown_stops_the_intake_drains_and_says_what_it_could_not_finish() {
     assert!(refused.unwrap_err().to_string().contains("closed"));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shutdown_waits_for_what_follows_from_what_is_in_hand() {
+    for _ in 0..100 {
+        let arrived = Arc::new(AtomicUsize::new(0));
+        // Names against the order of the chain, so that a look from the first to the last comes too early.
+        let mut builder = Host::builder();
+        for (name, from, to) in [("c", "one", "two"), ("b", "two", "three"), ("a", "three", "four")] {
+            let forward = handler(move |_, _, message| async move {
+                tokio::task::yield_now().await;
+                Ok(ProcessingStatus::Forward(Topic::new(to)?, message))
+            });
+            builder = builder.with(manifest(name, &[from], ONE()), forward);
+        }
+        let counter = Arc::clone(&arrived);
+        let last = handler(move |_, _, _| {
+            counter.fetch_add(1, Ordering::Relaxed);
+            async { Ok(ProcessingStatus::Acknowledged) }
+        });
+        let host = builder.with(manifest("0", &["four"], ONE()), last).start().await.unwrap();
+        for _ in 0..5 {
+            send(&host, "one", json!(1)).await;
+        }
+        assert!(host.shutdown().await.is_clean());
+        assert_eq!(arrived.load(Ordering::Relaxed), 5);
+    }
+}
+
 #[tokio::test]
 async fn a_trace_goes_on_from_message_to_message() {
     let host = host(

@@ -188,7 +188,8 @@ impl Queue {
     /// Adds a message for which room was reserved.
     pub(super) fn push(&self, topic: &Topic, message: BaseMessage, measured: bool) {
         let queued_at = if measured { self.clock() } else { 0 };
-        self.accepted.fetch_add(1, Ordering::Relaxed);
+        // Before the message can be settled where it came from: whoever waits for quiet relies on it.
+        self.accepted.fetch_add(1, Ordering::Release);
         self.held.fetch_add(1, Ordering::Relaxed);
         // A message that is published again starts over in each slot.
         let message = message.with_attempt(0);
@@ -430,7 +431,7 @@ impl Slot for LocalSlot {
         SlotStats {
             held: self.queue.held.load(Ordering::Relaxed),
             capacity: self.queue.capacity,
-            accepted: self.queue.accepted.load(Ordering::Relaxed),
+            accepted: self.queue.accepted.load(Ordering::Acquire),
             dropped: self.queue.dropped(),
             delayed: self.queue.delayed.load(Ordering::Relaxed),
         }

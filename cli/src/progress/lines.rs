@@ -4,7 +4,7 @@ use echo_sdk::contract::run::Outcome;
 
 use crate::output::{Output, Style, Verbosity};
 use crate::runlog::{Event, RunLog, SuiteLog, is_red, title, word};
-use crate::summary::{elapsed, shell_words, style};
+use crate::summary::{elapsed, plural, shell_words, style};
 
 /// The line for an event that `log` has taken in, where it is worth one.
 pub fn line(event: &Event, log: &RunLog, output: &Output) -> Option<String> {
@@ -15,7 +15,8 @@ pub fn line(event: &Event, log: &RunLog, output: &Output) -> Option<String> {
     let bad = |it: &str| palette.paint(Style::Bad, format_args!("{it:<11}"));
     Some(match event {
         Event::RunStarted(run) if verbose => {
-            format!("{} {}: {} tests, {} steps", doing("run"), run.run_id, run.tests, run.steps)
+            let (tests, steps) = (plural(run.tests, "test"), plural(run.steps, "step"));
+            format!("{} {}: {tests}, {steps}", doing("run"), run.run_id)
         }
         Event::ServiceStarting { id, service_type } => {
             format!("{} {} > {} ({service_type})", doing("starting"), id.suite, id.service)

@@ -1,6 +1,7 @@
 //! Runs the program in a folder of the test's own.
 
 #![allow(dead_code, reason = "not every test file uses all of it")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test whose surroundings fail has failed")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};

@@ -93,17 +93,20 @@ impl Host {
     }
 }
 
-/// Waits until no plugin has anything left: one that runs empty may have given another something to do.
+/// Waits until no plugin has anything left.
+///
+/// One that runs empty may have given another something to do. A message that is handed on is in the next
+/// slot before it leaves the one before. So when no slot has taken anything in between the first look and the
+/// last, and each was empty at some time between, all are.
 async fn drain(plugins: &[Arc<Managed>]) {
     loop {
-        let mut waited = false;
-        for plugin in plugins.iter().filter(|plugin| plugin.status() == PluginStatus::Running) {
-            if plugin.entry().resources.queue_depth > 0 {
-                waited = true;
-                plugin.idle().await;
-            }
+        let running = || plugins.iter().filter(|plugin| plugin.status() == PluginStatus::Running);
+        let accepted = || running().map(|plugin| plugin.accepted()).sum::<u64>();
+        let before = accepted();
+        for plugin in running() {
+            plugin.idle().await;
         }
-        if !waited {
+        if accepted() == before {
             return;
         }
     }

@@ -197,6 +197,11 @@ impl Managed {
         metrics.unwrap_or_else(|error| Value::String(error.to_string()))
     }
 
+    /// How many messages the plugin's slot has taken in.
+    pub(crate) fn accepted(&self) -> u64 {
+        self.slot.slot.stats().accepted
+    }
+
     /// Resolves once nothing is left in the plugin's slot.
     pub(crate) async fn idle(&self) {
         self.slot.slot.idle().await;
