@@ -14,14 +14,15 @@ use serde::{Deserialize, Deserializer, Serializer, de};
 )]
 pub struct DurationError(String);
 
-const UNITS: [(&str, f64); 7] = [
-    ("ns", 1e-9),
-    ("us", 1e-6),
-    ("µs", 1e-6),
-    ("ms", 1e-3),
-    ("s", 1.0),
-    ("m", 60.0),
-    ("h", 3600.0),
+/// The units, in nanoseconds.
+const UNITS: [(&str, u128); 7] = [
+    ("ns", 1),
+    ("us", 1_000),
+    ("µs", 1_000),
+    ("ms", 1_000_000),
+    ("s", 1_000_000_000),
+    ("m", 60_000_000_000),
+    ("h", 3_600_000_000_000),
 ];
 
 /// Reads a duration such as `"250ms"` or `"1h 30m"`.
@@ -38,15 +39,26 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(error)?;
         let (number, tail) = rest.split_at(digits);
-        let number: f64 = number.parse().map_err(|_| error())?;
         let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == ' ').unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(unit_end);
-        let (_, seconds) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(error)?;
-        let part = Duration::try_from_secs_f64(number * seconds).map_err(|_| error())?;
+        let (_, nanos) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(error)?;
+        let part = scaled(number, *nanos).ok_or_else(error)?;
         total = total.checked_add(part).ok_or_else(error)?;
         rest = tail.trim_start();
     }
     Ok(total)
+}
+
+/// A decimal number of units, in whole nanoseconds; what is finer is cut off.
+fn scaled(number: &str, unit_nanos: u128) -> Option<Duration> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let whole: u128 = whole.parse().ok()?;
+    let digits = u32::try_from(fraction.len()).ok()?;
+    let fraction: u128 = fraction.parse().ok()?;
+    let part = fraction.checked_mul(unit_nanos)? / 10_u128.checked_pow(digits)?;
+    let nanos = whole.checked_mul(unit_nanos)?.checked_add(part)?;
+    let seconds = u64::try_from(nanos / 1_000_000_000).ok()?;
+    Some(Duration::new(seconds, u32::try_from(nanos % 1_000_000_000).ok()?))
 }
 
 /// Writes a duration so that [`parse`] reads the same one.
@@ -133,7 +145,18 @@ mod tests {
         assert_eq!(parse("250ms").unwrap(), Duration::from_millis(250));
         assert_eq!(parse("1.5s").unwrap(), Duration::from_millis(1500));
         assert_eq!(parse("1h 30m").unwrap(), Duration::from_secs(5400));
-        for text in ["", "5", "s", "-1s", "5 s", "5 parsecs", "1e400s", "99999999999999999999h"] {
+        for text in [
+            "",
+            "5",
+            "s",
+            "-1s",
+            "5 s",
+            "5 parsecs",
+            "1e400s",
+            "99999999999999999999h",
+            "1.s",
+            ".5s",
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

@@ -33,6 +33,8 @@ struct Strings {
     execs_dropped: Notify,
     stopped: Mutex<Vec<String>>,
     limits: Mutex<Vec<Duration>>,
+    /// The toys whose end only shows when it is looked for: before they are stopped, or after.
+    unnoticed: Mutex<Vec<&'static str>>,
     swept: Mutex<Vec<String>>,
 }
 
@@ -127,6 +129,17 @@ impl ServicePlugin for Toy {
         let mut life = instance.life.clone();
         let ending = life.wait_for(Option::is_some).await.unwrap();
         ending.clone().unwrap()
+    }
+
+    async fn ended_by_itself(&self, instance: &ToyInstance) -> bool {
+        let is_stopped = self.0.stopped.lock().unwrap().contains(&instance.name);
+        let when = if is_stopped { "after" } else { "before" };
+        let ended = self.0.unnoticed.lock().unwrap().contains(&when);
+        if ended {
+            let toys = self.0.toys.lock().unwrap();
+            toys[0].1.send_replace(Some("exit code 3".into()));
+        }
+        ended
     }
 
     async fn stop(&self, instance: &ToyInstance, timeout: Duration) -> Result<(), ServiceError> {
@@ -416,6 +429,20 @@ async fn a_death_after_ready_is_told_and_commands_are_refused() {
     assert_eq!(reply, json!({ "lines": ["oh no"] }));
     assert_eq!(bench.stop("a").await, json!({ "result": "stopped" }));
     assert_eq!(bench.stopped(), ["a", "dropped a"]);
+}
+
+#[tokio::test]
+async fn a_death_that_only_shows_at_the_stop_is_told_before_the_answer() {
+    for when in ["before", "after"] {
+        let bench = Bench::new();
+        bench.start("a", json!({ "says": ["up"] })).await;
+        bench.strings.unnoticed.lock().unwrap().push(when);
+        assert_eq!(bench.stop("a").await, json!({ "result": "stopped" }));
+        let told = bench.probe.published_on(DIED);
+        assert_eq!(told.len(), 1, "{when}");
+        assert_eq!(told[0].message.json::<ServiceDied>().unwrap().ending, "exit code 3");
+        assert_eq!(bench.stopped(), ["a", "dropped a"]);
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,8 @@ fn every_sentence_of_the_delivery_contract_names_a_test_that_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let document = std::fs::read_to_string(root.join("docs/contracts/delivery.md")).unwrap();
     let mut named = 0;
-    for row in document.lines().filter(|line| line.starts_with("| ") && !line.contains("proven by")) {
+    for row in document.lines().filter(|line| line.starts_with("| ") && !line.contains("proven by"))
+    {
         let proofs = row.rsplit('|').nth(1).unwrap();
         let tests: Vec<_> = proofs.split('`').filter(|text| text.contains("::")).collect();
         assert!(!tests.is_empty(), "no test proves: {row}");

@@ -308,7 +308,7 @@ async fn a_key_keeps_its_order_through_retries_however_many_workers() {
             let seen_by = seen_by.clone();
             async move {
                 let number: u64 = message.json()?;
-                if number % 5 == 0 && message.attempt() < 3 {
+                if number.is_multiple_of(5) && message.attempt() < 3 {
                     return Ok(ProcessingStatus::RetryLater(Duration::from_millis(500)));
                 }
                 tokio::task::yield_now().await;
@@ -471,7 +471,8 @@ async fn shutdown_waits_for_what_follows_from_what_is_in_hand() {
         let arrived = Arc::new(AtomicUsize::new(0));
         // Names against the order of the chain, so that a look from the first to the last comes too early.
         let mut builder = Host::builder();
-        for (name, from, to) in [("c", "one", "two"), ("b", "two", "three"), ("a", "three", "four")] {
+        for (name, from, to) in [("c", "one", "two"), ("b", "two", "three"), ("a", "three", "four")]
+        {
             let forward = handler(move |_, _, message| async move {
                 tokio::task::yield_now().await;
                 Ok(ProcessingStatus::Forward(Topic::new(to)?, message))

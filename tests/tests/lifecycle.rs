@@ -168,8 +168,7 @@ async fn a_failing_init_ends_the_start_and_shuts_the_others_down() {
 async fn pause_keeps_messages_and_resume_lets_them_flow() {
     let diary = Diary::default();
     let host = Host::builder().diarist("a", &[], &diary, "").start().await.unwrap();
-    let mut events =
-        host.watch(&Pattern::new("system.plugin.*").unwrap(), 100).await.unwrap();
+    let mut events = host.watch(&Pattern::new("system.plugin.*").unwrap(), 100).await.unwrap();
     host.pause("a").await.unwrap();
     assert_eq!(host.plugin("a").unwrap().status, PluginStatus::Paused);
     let client = host.client("test");

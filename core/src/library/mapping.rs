@@ -67,10 +67,10 @@ fn copy(file: &[u8], name: &str) -> io::Result<OwnedFd> {
     let copy = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     let mut copy = File::from(copy);
     copy.write_all(file)?;
-    fcntl_add_seals(
-        &copy,
-        SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL,
-    )?;
+    // `WRITE` would wait for whoever has a page in hand just now, and give up at times; there is no writable
+    // mapping yet, so that `FUTURE_WRITE` forbids as much. Linux knows it since 5.1.
+    let seals = SealFlags::FUTURE_WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    fcntl_add_seals(&copy, seals)?;
     Ok(copy.into())
 }
 

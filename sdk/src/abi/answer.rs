@@ -131,15 +131,18 @@ impl Answer {
     /// # Safety
     /// `out` points to an answer of the other side's that holds nothing, and tells its own size.
     pub unsafe fn put(self, out: *mut Self) {
-        // SAFETY: the caller vouches for `out`; the shorter of the two sizes is copied, after which the
-        // owned parts are the receiver's, so that `self` must not drop them.
+        // SAFETY: the caller vouches for `out`, which holds nothing that has to be dropped. Where it is the
+        // shorter one it gets what it knows of; the owned parts are the receiver's either way.
         unsafe {
             let size = (*out).size;
-            let len = size.min(self.size) as usize;
-            out.cast::<u8>().copy_from_nonoverlapping((&raw const self).cast(), len);
+            if size as usize >= size_of::<Self>() {
+                out.write(self);
+            } else {
+                out.cast::<u8>().copy_from_nonoverlapping((&raw const self).cast(), size as usize);
+                std::mem::forget(self);
+            }
             (*out).size = size;
         }
-        std::mem::forget(self);
     }
 }
 

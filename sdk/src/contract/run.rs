@@ -40,7 +40,7 @@ pub enum Outcome {
     Skipped,
     /// Something that was expected was not seen.
     Failed,
-    /// The surroundings failed: no engine, no such service type, a service that did not start.
+    /// The surroundings failed: no engine, no such service type, a service that did not start or that died.
     Errored,
     /// Somebody ended the run.
     Interrupted,

@@ -259,8 +259,49 @@ unsafe extern "C" fn free_block(raw: NonNull<RawMessage>) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// Counts the blocks of the other side's that were freed.
+    pub(crate) static FOREIGN_FREED: AtomicUsize = AtomicUsize::new(0);
+
+    unsafe extern "C" fn free_foreign(raw: NonNull<RawMessage>) {
+        FOREIGN_FREED.fetch_add(1, Ordering::SeqCst);
+        // SAFETY: `foreign` made the block with this side's allocator, and kept its true length in the id.
+        unsafe {
+            let [a, b, c, d, ..] = raw.as_ref().id;
+            (*raw.as_ptr()).total = u32::from_ne_bytes([a, b, c, d]);
+            free_block(raw);
+        }
+    }
+
+    /// What a block of the other side's may have wrong.
+    #[derive(Debug, Clone, Copy)]
+    pub(crate) enum Flaw {
+        None,
+        Size(u32),
+        Total(u32),
+        Section(Part, u32, u32),
+    }
+
+    /// A block as the other side would make it.
+    pub(crate) fn foreign(parts: [Option<&[u8]>; SECTIONS], flaw: Flaw) -> MessageRef {
+        let fixed = Fixed { timestamp_nanos: 7, ..Fixed::default() };
+        let message = MessageRef::build(&fixed, parts).unwrap();
+        // SAFETY: nobody else knows the block yet.
+        let head = unsafe { &mut *message.0.as_ptr() };
+        head.free = free_foreign;
+        head.id[..4].copy_from_slice(&head.total.to_ne_bytes());
+        match flaw {
+            Flaw::None => {}
+            Flaw::Size(size) => head.size = size,
+            Flaw::Total(total) => head.total = total,
+            Flaw::Section(part, offset, len) => {
+                head.sections[part as usize] = Section { offset, len };
+            }
+        }
+        message
+    }
 
     fn sample() -> MessageRef {
         let fixed = Fixed { id: [7; 16], timestamp_nanos: 42, ..Fixed::default() };

@@ -199,22 +199,38 @@ impl<S: ServicePlugin> Life<S> {
 
     /// Waits for the request to stop; tells when the service ends before that.
     async fn watch(&self, instance: &S::Instance) {
+        let plugin = &self.shared.plugin;
         let ending = tokio::select! {
             biased;
-            () = self.stop.notified() => return,
-            ending = self.shared.plugin.ended(instance) => ending,
+            ending = plugin.ended(instance) => ending,
+            () = self.stop.notified() => {
+                if !plugin.ended_by_itself(instance).await {
+                    return;
+                }
+                // It is told as any other death, and then stopped as it was asked to be.
+                self.stop.notify_one();
+                plugin.ended(instance).await
+            }
         };
         self.phase.send_replace(Phase::Died(ending.clone()));
+        self.tell_death(ending).await;
+        self.stop.notified().await;
+    }
+
+    async fn tell_death(&self, ending: String) {
         let (id, service_type) = self.names();
         let log = self.log.tail(TOLD_LINES);
         self.tell(service::DIED, &ServiceDied { id, service_type, ending, log }).await;
-        self.stop.notified().await;
     }
 
     async fn remove(&mut self, instance: &S::Instance) {
         let begun = Instant::now();
+        let has_died = matches!(&*self.phase.borrow(), Phase::Died(_));
         self.phase.send_replace(Phase::Stopping);
         self.outcome = self.stop(instance, self.request.spec.stop_timeout).await;
+        if !has_died && self.outcome.is_ok() && self.shared.plugin.ended_by_itself(instance).await {
+            self.tell_death(self.shared.plugin.ended(instance).await).await;
+        }
         if let Err(reason) = &self.outcome {
             let text = format!("service `{}` was not removed: {reason}", self.request.id.service);
             self.shared.context.log(LogLevel::Error, &text);

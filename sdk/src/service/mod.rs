@@ -98,6 +98,13 @@ pub trait ServicePlugin: Send + Sync + 'static {
     /// last lines have gone to the log by then. The kit may ask again after it resolved.
     fn ended(&self, instance: &Self::Instance) -> impl Future<Output = String> + Send;
 
+    /// Looks whether the service has ended for another reason than [`stop`](Self::stop). The kit asks before
+    /// it stops a service and after, so that a death is told even where [`ended`](Self::ended) had not noticed
+    /// it when the stop began. Without one, only what was noticed is told.
+    fn ended_by_itself(&self, _instance: &Self::Instance) -> impl Future<Output = bool> + Send {
+        async { false }
+    }
+
     /// Stops the service, by force after `timeout`, and removes all that it left; also one that has ended.
     ///
     /// # Errors

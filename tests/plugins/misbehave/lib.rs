@@ -2,11 +2,14 @@
 
 #![forbid(unsafe_code)]
 #![allow(clippy::panic, reason = "it is here to panic")]
-#![allow(clippy::unwrap_used, reason = "a panic of its own is one more that the host has to contain")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a panic of its own is one more that the host has to contain"
+)]
 
 use std::future::{pending, poll_fn};
 use std::panic::panic_any;
-use std::sync::Mutex;
+use std::sync::{Mutex, mpsc};
 use std::task::Poll;
 use std::thread;
 use std::time::Duration;
@@ -93,7 +96,7 @@ impl Misbehave {
             }
             "measure" => measure(context),
             "keep the context" => *KEPT.lock().unwrap() = Some(context.clone()),
-            "keep a thread" => drop(thread::spawn(|| loop { thread::park() })),
+            "keep a thread" => keep_a_thread(),
             other => return Err(PluginError::InvalidData(format!("no such order: {other}"))),
         }
         Ok(())
@@ -122,6 +125,18 @@ fn measure(context: &PluginContext) {
     span.set_attribute("c", "d");
     span.set_error("failed");
     let _below = context.create_span_below(span.context().as_ref(), "inner", &[]);
+}
+
+/// Leaves a thread behind that never ends, once it runs.
+fn keep_a_thread() {
+    let (started, starts) = mpsc::channel();
+    thread::spawn(move || {
+        started.send(()).unwrap();
+        loop {
+            thread::park();
+        }
+    });
+    starts.recv().unwrap();
 }
 
 /// Is pending until a thread wakes it, as a timer or a socket would.

@@ -87,9 +87,9 @@ fn a_plugin_subscribes_and_hears() {
     let (library, probe) = load(misbehave());
     let plugin = library.plugin();
     let topic = Topic::new("plugin.misbehave.do").unwrap();
-    let handled = library.runtime().spawn(async move {
-        plugin.process_message(&topic, &order("subscribe")).await
-    });
+    let handled = library
+        .runtime()
+        .spawn(async move { plugin.process_message(&topic, &order("subscribe")).await });
     wait(async {
         probe.next("listening").await;
         assert_eq!(probe.deliver("news.today", message(&"sunny")), 1);
@@ -128,7 +128,9 @@ fn the_lifecycle_reaches_the_plugin_and_its_errors_the_host() {
         plugin.pause().await.unwrap();
         plugin.resume().await.unwrap();
         assert_eq!(plugin.health_check().await, Health::Degraded("as ever".into()));
-        assert!(matches!(plugin.reset().await, Err(PluginError::Panicked(text)) if text == "no reset"));
+        assert!(
+            matches!(plugin.reset().await, Err(PluginError::Panicked(text)) if text == "no reset")
+        );
         assert_eq!(plugin.shutdown().await.unwrap_err().to_string(), "it likes it here");
         let calls = plugin.metrics().await;
         assert_eq!(calls, json!({ "calls": ["init", "pause", "resume", "shutdown"] }));
@@ -155,9 +157,9 @@ fn a_handler_that_panics_when_it_is_cut_off_does_no_harm() {
     let (library, probe) = load(misbehave());
     let plugin = library.plugin();
     let topic = Topic::new("plugin.misbehave.do").unwrap();
-    let handling = library.runtime().spawn(async move {
-        plugin.process_message(&topic, &order("wait with a fuse")).await
-    });
+    let handling = library
+        .runtime()
+        .spawn(async move { plugin.process_message(&topic, &order("wait with a fuse")).await });
     wait(async {
         probe.next("waiting").await;
         handling.abort();

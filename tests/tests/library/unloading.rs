@@ -1,15 +1,16 @@
 //! What a library leaves behind: nothing, or a report that says why not.
 
-use std::path::Path;
+use std::sync::mpsc;
+use std::time::Instant;
 
-use echo_core::library::{Quarantine, UnloadOutcome, UnloadReport};
+use echo_core::library::{LoadedLibrary, Quarantine, UnloadOutcome, UnloadReport};
 use echo_sdk::testing::request;
 use echo_sdk::{Plugin, Topic};
 use serde_json::json;
 
-use crate::kit::{echo, handle, load, misbehave, wait};
+use crate::kit::{Copy, echo, handle, load, misbehave, replace, wait};
 
-fn unload(library: echo_core::library::LoadedLibrary) -> UnloadReport {
+fn unload(library: LoadedLibrary) -> UnloadReport {
     std::thread::scope(|scope| scope.spawn(|| library.unload()).join().unwrap())
 }
 
@@ -29,10 +30,10 @@ fn open_copies(plugin: &str) -> usize {
 }
 
 /// A copy of the model plugin of another name, since tests run side by side.
-fn renamed(name: &str) -> crate::kit::Copy {
-    crate::kit::Copy::of(echo(), |bytes| {
+fn renamed(name: &str) -> Copy {
+    Copy::of(echo(), |bytes| {
         let from = b"\"name\": \"echo\"";
-        crate::kit::replace(bytes, from, format!("\"name\": \"{name}\"").as_bytes());
+        replace(bytes, from, format!("\"name\": \"{name}\"").as_bytes());
     })
 }
 
@@ -58,7 +59,7 @@ fn one_file_loaded_twice_is_two_libraries() {
     let ((first, _), (second, _)) = (load(&copy.path()), load(&copy.path()));
     assert_eq!(first.hash(), second.hash());
     handle(&first, request(&json!({}))).unwrap();
-    let said = |library: &echo_core::library::LoadedLibrary| wait(library.plugin().metrics());
+    let said = |library: &LoadedLibrary| wait(library.plugin().metrics());
     assert_eq!((said(&first), said(&second)), (json!({ "said": 1 }), json!({ "said": 0 })));
     assert!(matches!(unload(first).outcome, UnloadOutcome::Unloaded));
     handle(&second, request(&json!({}))).unwrap();
@@ -122,21 +123,18 @@ fn a_plugin_that_leaves_a_thread_running_stays() {
 
 #[test]
 fn a_thread_that_never_comes_back_keeps_its_library() {
-    let (library, _) = load(echo());
-    let (enter, entered) = std::sync::mpsc::channel();
-    let (leave, left) = std::sync::mpsc::channel::<()>();
+    let (library, _) = load(misbehave());
+    let patience = library.manifest().worker_pool.shutdown_timeout;
+    let (enter, entered) = mpsc::channel();
+    let (leave, left) = mpsc::channel::<()>();
     let blocked = library.runtime().spawn_blocking(move || {
         enter.send(()).unwrap();
         let _ = left.recv();
     });
     entered.recv().unwrap();
-    let short = std::time::Instant::now();
+    let started = Instant::now();
     assert_quarantined(&unload(library), |reason| matches!(reason, Quarantine::Threads(1)));
-    assert!(short.elapsed() >= load_timeout(echo()));
+    assert!(started.elapsed() >= patience);
     drop(leave);
     wait(blocked).unwrap();
-}
-
-fn load_timeout(path: &Path) -> std::time::Duration {
-    echo_core::library::manifest(path).unwrap().worker_pool.shutdown_timeout
 }

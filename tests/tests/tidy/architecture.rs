@@ -51,9 +51,5 @@ pub fn marked_list(marker: &str) -> Vec<Item> {
 
 fn item(line: usize, text: &str) -> Option<Item> {
     let (name, note) = text.strip_prefix("- `")?.split_once('`')?;
-    Some(Item {
-        line,
-        name: name.to_owned(),
-        note: note.to_owned(),
-    })
+    Some(Item { line, name: name.to_owned(), note: note.to_owned() })
 }

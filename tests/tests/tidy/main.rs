@@ -50,12 +50,7 @@ impl Breaches {
     /// Fails with all of them at once, so that one run shows everything there is to mend.
     fn assert_none(self) {
         let Self(breaches) = self;
-        assert!(
-            breaches.is_empty(),
-            "{} to mend:\n{}",
-            breaches.len(),
-            breaches.join("\n")
-        );
+        assert!(breaches.is_empty(), "{} to mend:\n{}", breaches.len(), breaches.join("\n"));
     }
 }
 
@@ -142,9 +137,7 @@ fn core_and_bus_name_no_plugin() {
     };
     let in_literal = |literal: &str| {
         names.iter().any(|name| {
-            let topic = literal
-                .strip_prefix("plugin.")
-                .and_then(|it| it.strip_prefix(name));
+            let topic = literal.strip_prefix("plugin.").and_then(|it| it.strip_prefix(name));
             literal == *name
                 || literal.contains(&format!("echo-plugin-{name}"))
                 || topic.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
@@ -188,11 +181,7 @@ fn unsafe_stays_in_the_listed_modules() {
 fn the_listed_modules_hold_unsafe_code() {
     let mut breaches = Breaches::default();
     for module in marked_list("unsafe-modules") {
-        let covered = || {
-            sources()
-                .iter()
-                .filter(|source| module.covers(&source.path))
-        };
+        let covered = || sources().iter().filter(|source| module.covers(&source.path));
         let fault = if covered().next().is_none() {
             "does not exist"
         } else if covered().all(|source| source.unsafe_lines().next().is_none()) {

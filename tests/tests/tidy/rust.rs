@@ -22,8 +22,7 @@ pub struct Source {
 pub fn sources() -> &'static [Source] {
     static SOURCES: LazyLock<Vec<Source>> = LazyLock::new(|| {
         let rust = files().iter().filter(|file| file.path.ends_with(".rs"));
-        rust.map(|file| Source::new(&file.path, &file.text))
-            .collect()
+        rust.map(|file| Source::new(&file.path, &file.text)).collect()
     });
     &SOURCES
 }
@@ -33,11 +32,7 @@ impl Source {
         let kinds = kinds(text);
         let view = |shown: &[Kind]| {
             let keep = |(at, c): (usize, char)| {
-                if c == '\n' || shown.contains(&kinds[at]) {
-                    c
-                } else {
-                    ' '
-                }
+                if c == '\n' || shown.contains(&kinds[at]) { c } else { ' ' }
             };
             text.char_indices().map(keep).collect()
         };
@@ -60,9 +55,7 @@ impl Source {
 
     /// The lines with the keyword `unsafe`.
     pub fn unsafe_lines(&self) -> impl Iterator<Item = usize> {
-        self.words()
-            .filter(|(_, word)| *word == "unsafe")
-            .map(|(line, _)| line)
+        self.words().filter(|(_, word)| *word == "unsafe").map(|(line, _)| line)
     }
 
     /// The contents of the literals that are not empty, each with its line.
@@ -124,12 +117,7 @@ fn kinds(text: &str) -> Vec<Kind> {
 }
 
 fn stretch(rest: &str, in_word: bool) -> Option<Stretch> {
-    let comment = |inner| Stretch {
-        kind: Kind::Comment,
-        opening: 0,
-        inner,
-        closing: 0,
-    };
+    let comment = |inner| Stretch { kind: Kind::Comment, opening: 0, inner, closing: 0 };
     if rest.starts_with("//") {
         return Some(comment(rest.find('\n').unwrap_or(rest.len())));
     }
@@ -182,29 +170,17 @@ fn quoted(rest: &str, quote: char) -> Stretch {
 
 /// `r"…"`, `r#"…"#` and so on, with the prefixes for bytes and C strings.
 fn raw_string(rest: &str) -> Option<Stretch> {
-    let after = ["r", "br", "cr"]
-        .iter()
-        .find_map(|prefix| rest.strip_prefix(prefix))?;
+    let after = ["r", "br", "cr"].iter().find_map(|prefix| rest.strip_prefix(prefix))?;
     let hashes = after.len() - after.trim_start_matches('#').len();
     let body = after[hashes..].strip_prefix('"')?;
     let closing = format!("\"{}", "#".repeat(hashes));
-    Some(delimited(
-        rest,
-        rest.len() - body.len(),
-        body.find(&closing),
-        closing.len(),
-    ))
+    Some(delimited(rest, rest.len() - body.len(), body.find(&closing), closing.len()))
 }
 
 /// A literal whose inner part ends at `end`, or with the file.
 fn delimited(rest: &str, opening: usize, end: Option<usize>, closing: usize) -> Stretch {
     let (inner, closing) = end.map_or((rest.len() - opening, 0), |end| (end, closing));
-    Stretch {
-        kind: Kind::Literal,
-        opening,
-        inner,
-        closing,
-    }
+    Stretch { kind: Kind::Literal, opening, inner, closing }
 }
 
 fn literals(text: &str, kinds: &[Kind]) -> Vec<(usize, String)> {
@@ -236,10 +212,7 @@ let s = "unsafe \" // still a string"; let t = r#"raw "unsafe" "#; let r#type = 
 unsafe_code; unsafe { "two\nlines" }
 "####,
     );
-    let unsafe_at: Vec<_> = source
-        .words()
-        .filter(|(_, word)| *word == "unsafe")
-        .collect();
+    let unsafe_at: Vec<_> = source.words().filter(|(_, word)| *word == "unsafe").collect();
     assert_eq!(unsafe_at, [(4, "unsafe")]);
     let literals: Vec<_> = source.literals().collect();
     assert_eq!(
@@ -261,17 +234,8 @@ unsafe_code; unsafe { "two\nlines" }
 fn tests_do_not_count_as_production_lines() {
     let text = "fn a() {}\n\n#[cfg(test)]\n#[allow(x)]\nmod tests {\n}\n";
     assert_eq!(Source::new("core/src/a.rs", text).production_lines(), 2);
-    assert_eq!(
-        Source::new("core/src/tests/a.rs", text).production_lines(),
-        0
-    );
-    assert_eq!(
-        Source::new("core/src/a/tests.rs", text).production_lines(),
-        0
-    );
+    assert_eq!(Source::new("core/src/tests/a.rs", text).production_lines(), 0);
+    assert_eq!(Source::new("core/src/a/tests.rs", text).production_lines(), 0);
     let elsewhere = "#[cfg(test)]\nmod tests;\n#[cfg(test)]\nuse b;\nfn a() {}\n";
-    assert_eq!(
-        Source::new("core/src/a.rs", elsewhere).production_lines(),
-        5
-    );
+    assert_eq!(Source::new("core/src/a.rs", elsewhere).production_lines(), 5);
 }

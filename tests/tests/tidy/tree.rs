@@ -15,9 +15,7 @@ pub struct File {
 
 /// The repository's root.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the package lies in the repository")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the repository")
 }
 
 /// Every text file, in order of path. Build output and git's own folder are left out.
@@ -43,13 +41,8 @@ fn read_folder(folder: &Path, files: &mut Vec<File>) {
         if path.is_dir() {
             read_folder(&path, files);
         } else if let Ok(text) = fs::read_to_string(&path) {
-            let relative = path
-                .strip_prefix(root())
-                .expect("the walk starts at the root");
-            files.push(File {
-                path: relative.to_string_lossy().replace('\\', "/"),
-                text,
-            });
+            let relative = path.strip_prefix(root()).expect("the walk starts at the root");
+            files.push(File { path: relative.to_string_lossy().replace('\\', "/"), text });
         }
     }
 }
@@ -59,9 +52,7 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else {
         return Vec::new();
     };
-    entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .collect()
+    entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
 }
 
 /// The repository's own folder and whatever lies beside it. Next to `/` or in the folder for
@@ -74,10 +65,7 @@ pub fn paths_of_this_machine() -> Vec<String> {
     {
         paths.extend(entries(parent).into_iter().filter(|path| path != root()));
     }
-    paths
-        .into_iter()
-        .map(|path| path.to_string_lossy().into_owned())
-        .collect()
+    paths.into_iter().map(|path| path.to_string_lossy().into_owned()).collect()
 }
 
 /// Whether `line` names `path` itself or something in it: `/a/b` is in `cd /a/b/c`, not in `/a/bc`
@@ -98,13 +86,7 @@ pub fn names_path(line: &str, path: &str) -> bool {
 
 #[test]
 fn a_path_is_named_as_a_whole() {
-    for line in [
-        "/a/b",
-        "cd /a/b/c",
-        "(see /a/b).",
-        "It is in /a/b.",
-        "X=/a/b",
-    ] {
+    for line in ["/a/b", "cd /a/b/c", "(see /a/b).", "It is in /a/b.", "X=/a/b"] {
         assert!(names_path(line, "/a/b"), "{line}");
     }
     for line in ["/a/bc", "x/a/b", "/a/b-c", "/a/b.d", "/a"] {

@@ -33,10 +33,7 @@ impl OwnCrate {
     /// The names of the workspace's crates that this one depends on, in whatever way.
     pub fn own_dependencies(&self) -> impl Iterator<Item = &str> {
         let is_own = |name: &&str| own_crates().iter().any(|member| member.name == *name);
-        self.dependencies
-            .iter()
-            .map(|dependency| &*dependency.name)
-            .filter(is_own)
+        self.dependencies.iter().map(|dependency| &*dependency.name).filter(is_own)
     }
 
     /// Whether it lies somewhere in `folder`, which ends in `/`.
@@ -56,9 +53,7 @@ impl OwnCrate {
             key == dependency || line.starts_with('[') && line.contains(dependency)
         };
         let manifest = files().iter().find(|file| file.path == self.manifest);
-        manifest
-            .and_then(|file| file.text.lines().position(names))
-            .map_or(1, |index| index + 1)
+        manifest.and_then(|file| file.text.lines().position(names)).map_or(1, |index| index + 1)
     }
 }
 
@@ -73,13 +68,7 @@ pub fn own_crates() -> &'static [OwnCrate] {
 
 fn metadata() -> Value {
     let output = Command::new(env!("CARGO"))
-        .args([
-            "metadata",
-            "--format-version",
-            "1",
-            "--offline",
-            "--no-deps",
-        ])
+        .args(["metadata", "--format-version", "1", "--offline", "--no-deps"])
         .current_dir(root())
         .output()
         .expect("cargo runs");
@@ -93,14 +82,8 @@ fn own_crate(package: &Value) -> OwnCrate {
     let prefix = format!("{}/", root().to_string_lossy().replace('\\', "/"));
     OwnCrate {
         name: text(package, "name"),
-        manifest: manifest
-            .strip_prefix(&prefix)
-            .unwrap_or(&manifest)
-            .to_owned(),
-        dependencies: list(package, "dependencies")
-            .iter()
-            .map(dependency)
-            .collect(),
+        manifest: manifest.strip_prefix(&prefix).unwrap_or(&manifest).to_owned(),
+        dependencies: list(package, "dependencies").iter().map(dependency).collect(),
     }
 }
 
@@ -114,14 +97,9 @@ fn dependency(declared: &Value) -> Dependency {
 }
 
 fn text(value: &Value, key: &str) -> String {
-    value[key]
-        .as_str()
-        .unwrap_or_else(|| panic!("cargo metadata has no text {key}"))
-        .to_owned()
+    value[key].as_str().unwrap_or_else(|| panic!("cargo metadata has no text {key}")).to_owned()
 }
 
 fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
-    value[key]
-        .as_array()
-        .unwrap_or_else(|| panic!("cargo metadata has no list {key}"))
+    value[key].as_array().unwrap_or_else(|| panic!("cargo metadata has no list {key}"))
 }

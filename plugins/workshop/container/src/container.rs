@@ -164,6 +164,13 @@ impl Container {
         }
     }
 
+    /// Whether it has ended and was not stopped, as the engine sees it; of one that is removed nothing is
+    /// seen any more.
+    pub async fn ended_by_itself(&self) -> bool {
+        let seen = self.engine.inspect(&self.id).await.ok();
+        seen.and_then(|seen| seen.state?.running).is_some_and(|is_running| !is_running)
+    }
+
     async fn ending(&self, code: i64) -> String {
         let seen = self.engine.inspect(&self.id).await.ok();
         let was_oom = seen.and_then(|seen| seen.state?.oom_killed).unwrap_or_default();

@@ -101,19 +101,7 @@ fn mount(volume: &Volume, Place { id, dir, .. }: Place<'_>) -> Result<Mount, Str
             let suite = labels::suite_name(&id.run_id, &id.suite);
             (MountType::VOLUME, format!("{suite}.{name}"))
         }
-        Source::Path(path) => {
-            let path = match dir {
-                Some(dir) => dir.join(path),
-                None => path.clone(),
-            };
-            let shown = path.display().to_string();
-            let path = std::path::absolute(path);
-            let path = path
-                .map_err(|error| format!("the volume's path `{shown}` cannot be used: {error}"))?;
-            let text =
-                path.to_str().ok_or_else(|| format!("the volume's path `{shown}` is no UTF-8"))?;
-            (MountType::BIND, text.to_owned())
-        }
+        Source::Path(path) => (MountType::BIND, bind_source(path, dir)?),
     };
     Ok(Mount {
         typ: Some(typ),
@@ -122,6 +110,23 @@ fn mount(volume: &Volume, Place { id, dir, .. }: Place<'_>) -> Result<Mount, Str
         read_only: Some(volume.read_only),
         ..Default::default()
     })
+}
+
+/// The path as the engine takes it. One beside the suite has to be there: an engine may make a folder in
+/// its stead, which would be left. Another is the engine's to judge, whose machine may be another.
+fn bind_source(path: &Path, dir: Option<&Path>) -> Result<String, String> {
+    let full = match dir {
+        Some(dir) => dir.join(path),
+        None => path.to_owned(),
+    };
+    let shown = full.display();
+    if path.is_relative() && !full.exists() {
+        return Err(format!("`{shown}` is not there to be mounted; make it, or correct `volumes`"));
+    }
+    let full = std::path::absolute(&full)
+        .map_err(|error| format!("the volume's path `{shown}` cannot be used: {error}"))?;
+    let text = full.to_str().ok_or_else(|| format!("the volume's path `{shown}` is no UTF-8"))?;
+    Ok(text.to_owned())
 }
 
 #[expect(
@@ -140,22 +145,37 @@ mod tests {
     use super::*;
 
     fn body(keys: Value) -> (ContainerCreateBody, Needs) {
+        body_in(Path::new("/"), keys)
+    }
+
+    fn body_in(dir: &Path, keys: Value) -> (ContainerCreateBody, Needs) {
         let id = ServiceId {
             run_id: RunId::new("run").unwrap(),
             suite: "suite".to_owned(),
             service: "web".to_owned(),
         };
-        let place = Place { id: &id, dir: Some(Path::new("/suites")), is_local: true };
+        let place = Place { id: &id, dir: Some(dir), is_local: true };
         container(serde_json::from_value(keys).unwrap(), place).unwrap()
     }
 
     #[test]
+    fn what_is_not_beside_the_suite_is_not_mounted() {
+        let error = bind_source(Path::new("./missing"), Some(Path::new("/suites"))).unwrap_err();
+        assert!(error.contains("/suites/./missing"), "{error}");
+        let elsewhere = bind_source(Path::new("/missing"), Some(Path::new("/suites")));
+        assert_eq!(elsewhere.as_deref(), Ok("/missing"));
+    }
+
+    #[test]
     fn a_relative_path_starts_at_the_suite_and_a_name_belongs_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("data")).unwrap();
         let volumes = ["./data:/data:ro", "/srv:/srv", "cache:/cache"];
-        let (body, needs) = body(json!({"image": "i", "volumes": volumes}));
+        let (body, needs) = body_in(dir.path(), json!({"image": "i", "volumes": volumes}));
         let mounts = body.host_config.unwrap().mounts.unwrap();
         let sources: Vec<_> = mounts.iter().map(|mount| mount.source.as_deref().unwrap()).collect();
-        assert_eq!(sources, ["/suites/data", "/srv", "echo-core.run.suite.cache"]);
+        let data = dir.path().join("data");
+        assert_eq!(sources, [data.to_str().unwrap(), "/srv", "echo-core.run.suite.cache"]);
         assert_eq!((mounts[0].read_only, mounts[1].read_only), (Some(true), Some(false)));
         assert_eq!(needs.volumes, ["echo-core.run.suite.cache"]);
     }

@@ -155,13 +155,17 @@ impl Engine {
         })
     }
 
-    /// Looks at a container.
+    /// Looks at a container; of one that is just ending there may be nothing to see.
     ///
     /// # Errors
     /// [`EngineError`] as the engine says.
     pub async fn inspect(&self, id: &str) -> Result<ContainerInspectResponse, EngineError> {
         let inspected = self.docker.inspect_container(id, None::<InspectContainerOptions>).await;
-        inspected.map_err(|error| refused("look at the container", &error))
+        match inspected {
+            // Podman has states that the client has no word for, all of them between running and ended.
+            Err(Error::JsonDataError { .. }) => Ok(ContainerInspectResponse::default()),
+            inspected => inspected.map_err(|error| refused("look at the container", &error)),
+        }
     }
 
     /// Waits until a container does not run; gives its exit code.
@@ -266,11 +270,14 @@ pub(crate) fn said(error: &Error) -> String {
 /// The part of a runtime's message that says what went wrong.
 pub(crate) fn runtime_reason(text: &str) -> String {
     let text = text.trim().trim_end_matches(": unknown");
-    let reason = text.rsplit_once("container process: ").map_or(text, |(_, reason)| reason);
-    reason
-        .rsplit_once("failed programming external connectivity on endpoint ")
-        .map_or(reason, |(_, rest)| rest.split_once(": ").map_or(rest, |(_, reason)| reason))
-        .to_owned()
+    let reason = match text.rsplit_once("container process: ") {
+        Some((_, reason)) => reason,
+        None => text.trim_start_matches("Error: ").trim_start_matches("crun: "),
+    };
+    // Podman puts the kind of the failure last.
+    let reason = reason.split(": OCI ").next().unwrap_or(reason);
+    let port = reason.split_once("external connectivity on endpoint ");
+    port.and_then(|(_, rest)| rest.split_once(": ")).map_or(reason, |(_, reason)| reason).to_owned()
 }
 
 pub(crate) fn refused(action: impl Into<String>, error: &Error) -> EngineError {
@@ -319,9 +326,15 @@ mod tests {
         let exec = "OCI runtime exec failed: exec failed: unable to start container process: exec: \"nope\": \
                     executable file not found in $PATH: unknown\r\n";
         assert_eq!(runtime_reason(exec), "exec: \"nope\": executable file not found in $PATH");
+        let start = "failed to create shim task: OCI runtime create failed: runc create failed: unable to \
+                     start container process: exec: \"nope\": executable file not found in $PATH: unknown";
+        assert_eq!(runtime_reason(start), "exec: \"nope\": executable file not found in $PATH");
         let port = "driver failed programming external connectivity on endpoint a.b (0123): Bind for \
                     127.0.0.1:80 failed: port is already allocated";
         assert_eq!(runtime_reason(port), "Bind for 127.0.0.1:80 failed: port is already allocated");
+        let podman = "Error: crun: executable file `nope` not found in $PATH: OCI runtime attempted to \
+                      invoke a command that was not found";
+        assert_eq!(runtime_reason(podman), "executable file `nope` not found in $PATH");
         assert_eq!(runtime_reason("anything else"), "anything else");
     }
 }

@@ -24,6 +24,9 @@ pub const MARK: &str = "ECHO_CORE_EXEC";
 /// Exit codes with which engines say that the command was not even started.
 const NOT_STARTED: [i64; 2] = [126, 127];
 
+/// How much of the output is looked at for the engine's own word, in bytes.
+const MAX_BEGINNING: usize = 1024;
+
 /// What a command's standard error ends with when it outlives its time.
 const NOT_KILLED: &[u8] =
     b"[the command could not be killed; it goes on until the service is stopped]\n";
@@ -43,6 +46,7 @@ struct Command {
 struct Output {
     stdout: OutputTail,
     stderr: OutputTail,
+    /// The first of both, where the engine may have put a word of its own.
     beginning: Vec<u8>,
 }
 
@@ -140,9 +144,9 @@ impl Command {
         let ended = self.ended(id).await?;
         let exit_code = ended.exit_code.unwrap_or_default();
         if NOT_STARTED.contains(&exit_code) && ended.pid.unwrap_or_default() == 0 {
-            let written = String::from_utf8_lossy(&output.beginning);
-            if written.starts_with("OCI runtime") {
-                return Err(self.not_run(&written));
+            let said = String::from_utf8_lossy(&output.beginning);
+            if let Some(said) = said.lines().next().filter(|said| is_runtime_s(said)) {
+                return Err(self.not_run(said));
             }
         }
         i32::try_from(exit_code).map_err(|_| self.not_run("its exit code is out of range"))
@@ -176,14 +180,21 @@ impl Command {
 impl Output {
     fn take(&mut self, chunk: &LogOutput) {
         match chunk {
-            LogOutput::StdErr { message } => self.stderr.write(message),
+            LogOutput::StdErr { message } => {
+                self.begin_with(message);
+                self.stderr.write(message);
+            }
             LogOutput::StdOut { message } | LogOutput::Console { message } => {
-                let room = 1024_usize.saturating_sub(self.beginning.len());
-                self.beginning.extend(message.iter().take(room));
+                self.begin_with(message);
                 self.stdout.write(message);
             }
             LogOutput::StdIn { .. } => {}
         }
+    }
+
+    fn begin_with(&mut self, bytes: &[u8]) {
+        let room = MAX_BEGINNING.saturating_sub(self.beginning.len());
+        self.beginning.extend(bytes.iter().take(room));
     }
 
     fn into_texts(self) -> (String, String) {
@@ -191,7 +202,17 @@ impl Output {
     }
 }
 
-/// Whether a command has run and ended; before it has started it has no exit code.
+/// Whether a command has run and ended. One that has not started does not run either: Docker then has no
+/// exit code for it, and Podman one of 0 and no process, but has it removable at its end.
 fn is_over(seen: &ExecInspectResponse) -> bool {
-    seen.running != Some(true) && seen.exit_code.is_some()
+    let has_process = seen.pid.unwrap_or_default() != 0;
+    let is_told = |code: i64| code != 0 || has_process || seen.can_remove == Some(true);
+    seen.running != Some(true) && seen.exit_code.is_some_and(is_told)
+}
+
+/// Whether a line is the engine's word for a command that was not started, and not the command's own:
+/// Docker's begins with it, Podman's ends with it.
+fn is_runtime_s(line: &str) -> bool {
+    line.starts_with("OCI runtime exec failed: ")
+        || line.starts_with("Error: ") && line.contains(": OCI ")
 }

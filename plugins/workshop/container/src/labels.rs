@@ -28,17 +28,15 @@ pub fn of_service(id: &ServiceId) -> HashMap<String, String> {
     labels
 }
 
-/// The engine's filter for what belongs to a scope.
-pub fn filter(scope: Scope<'_>) -> HashMap<String, Vec<String>> {
+/// The labels of what belongs to a scope.
+pub fn of_scope(scope: Scope<'_>) -> HashMap<String, String> {
     let labels = match scope {
-        Scope::Run(run_id) => vec![format!("{RUN}={run_id}")],
-        Scope::Service(ServiceId { run_id, suite, service }) => vec![
-            format!("{RUN}={run_id}"),
-            format!("{SUITE}={suite}"),
-            format!("{SERVICE}={service}"),
-        ],
+        Scope::Run(run_id) => vec![(RUN, run_id.as_str())],
+        Scope::Service(ServiceId { run_id, suite, service }) => {
+            vec![(RUN, run_id.as_str()), (SUITE, suite), (SERVICE, service)]
+        }
     };
-    HashMap::from([("label".to_owned(), labels)])
+    labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
 /// What a suite's network is called, and what the names of all that is the suite's begin with. The parts

@@ -100,6 +100,10 @@ impl ServicePlugin for Containers {
         container.ended().await
     }
 
+    async fn ended_by_itself(&self, container: &Container) -> bool {
+        container.ended_by_itself().await
+    }
+
     async fn stop(&self, container: &Container, timeout: Duration) -> Result<(), ServiceError> {
         Ok(container.stop(timeout).await?)
     }
@@ -112,7 +116,7 @@ impl ServicePlugin for Containers {
             Err(error) => return Err(error.into()),
         };
         self.registry.settled(scope).await;
-        let (removed, failures) = engine.sweep(&labels::filter(scope)).await;
+        let (removed, failures) = engine.sweep(&labels::of_scope(scope)).await;
         if let Scope::Run(run_id) = scope {
             self.registry.forget(run_id);
         }

@@ -30,10 +30,9 @@ pub struct Echo {
     said: AtomicU64,
 }
 
-/// The plugin's configuration; the manifest holds the defaults.
+/// Where it says what nobody wants as an answer; the manifest holds the default.
 #[derive(Debug, Deserialize)]
 struct Config {
-    /// Where it says what nobody wants as an answer.
     topic: Topic,
 }
 
@@ -60,8 +59,7 @@ impl Echo {
     /// # Errors
     /// [`PluginError::Config`] when the configuration has another form.
     pub fn new(context: PluginContext) -> Result<Self, PluginError> {
-        let config = context.config_as()?;
-        Ok(Self { context, config, said: AtomicU64::new(0) })
+        Ok(Self { config: context.config_as()?, context, said: AtomicU64::new(0) })
     }
 }
 
@@ -75,13 +73,11 @@ impl Plugin for Echo {
         _topic: &Topic,
         message: &BaseMessage,
     ) -> Result<ProcessingStatus, PluginError> {
-        let named = message.data()?.get("status").is_some();
+        let (named, attempt) = (message.data()?.get("status").is_some(), message.attempt());
         let wish = if named { message.json()? } else { Wish::Acknowledged };
         Ok(match wish {
             // Once is enough: the second attempt is handled.
-            Wish::RetryLater { after } if message.attempt() < 2 => {
-                ProcessingStatus::RetryLater(after)
-            }
+            Wish::RetryLater { after } if attempt < 2 => ProcessingStatus::RetryLater(after),
             Wish::Failed { reason } => ProcessingStatus::Failed(reason),
             Wish::Forward { topic } => ProcessingStatus::Forward(topic, message.clone()),
             Wish::Acknowledged | Wish::RetryLater { .. } => {

@@ -237,10 +237,11 @@ impl<'a> SuiteRun<'a> {
         cut.or_else(|| self.run.fails_fast().then_some(Skip::FailFast))
     }
 
-    /// A service that died makes the suite red, whatever its steps said.
+    /// A service that died makes the suite red, whatever its steps said. It is an error like that of a step
+    /// which died with it, so that the outcome does not depend on which of the two was seen first.
     async fn count_deaths(&mut self, deaths: &mut Deaths<'_>) {
         for (name, died) in deaths.by_now().await {
-            self.result.blame(Outcome::Failed, step::dead(died));
+            self.result.blame(Outcome::Errored, step::dead(died));
             self.result.service_logs.insert(name.clone(), died.log.clone());
         }
     }

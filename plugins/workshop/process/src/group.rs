@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use echo_sdk::contract::RunId;
 use echo_sdk::{LogLevel, PluginContext};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::task::spawn_blocking;
@@ -160,7 +160,18 @@ impl Yard {
 pub(crate) struct Group {
     id: Pid,
     guardian: Option<Arc<Guardian>>,
-    over: Mutex<bool>,
+    fate: Mutex<Fate>,
+}
+
+/// What is known of a group's leader.
+#[derive(Debug, Default)]
+struct Fate {
+    /// It has ended and was reaped, so its number may be another's.
+    over: bool,
+    /// The signals that were sent from here.
+    sent: Vec<i32>,
+    /// The signal that ended it.
+    ended_by: Option<i32>,
 }
 
 impl Group {
@@ -168,7 +179,7 @@ impl Group {
         if let Some(guardian) = &guardian {
             guardian.watch(id);
         }
-        Self { id, guardian, over: Mutex::new(false) }
+        Self { id, guardian, fate: Mutex::default() }
     }
 
     /// The id of the group and of its leader.
@@ -178,18 +189,35 @@ impl Group {
 
     /// Sends a signal to all of the group, while its number is known to be its own.
     pub(crate) fn signal(&self, signal: Signal) {
-        let over = self.over();
-        if !*over {
+        let mut fate = self.fate();
+        if !fate.over {
+            fate.sent.push(signal.as_raw());
             // The group may have ended by itself.
             let _ = kill_process_group(self.id, signal);
         }
     }
 
+    /// Whether its leader has ended for another reason than a signal from here, be it that nobody has
+    /// noticed yet. An exit after a signal was sent is an answer to it.
+    pub(crate) fn ended_by_itself(&self) -> bool {
+        let fate = self.fate();
+        if fate.sent.is_empty() {
+            let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+            return fate.over || !matches!(waitid(WaitId::Pid(self.id), look), Ok(None));
+        }
+        fate.ended_by.is_some_and(|signal| !fate.sent.contains(&signal))
+    }
+
+    /// Notes which signal ended the leader, if one did.
+    pub(crate) fn note_ending(&self, signal: Option<i32>) {
+        self.fate().ended_by = signal;
+    }
+
     /// Its leader has ended and was reaped just now; it has no signal to expect from here any more. With
     /// `kill`, what is left of the group goes too.
     pub(crate) fn close(&self, kill: bool) {
-        let mut over = self.over();
-        if std::mem::replace(&mut *over, true) {
+        let mut fate = self.fate();
+        if std::mem::replace(&mut fate.over, true) {
             return;
         }
         if kill {
@@ -200,8 +228,8 @@ impl Group {
         }
     }
 
-    fn over(&self) -> MutexGuard<'_, bool> {
-        self.over.lock().unwrap_or_else(PoisonError::into_inner)
+    fn fate(&self) -> MutexGuard<'_, Fate> {
+        self.fate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

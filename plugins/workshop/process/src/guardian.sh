@@ -13,10 +13,13 @@ done
 for group in $groups; do
     kill -9 "-$group"
 done
-for environ in /proc/[0-9]*/environ; do
-    if grep -qF "ECHO_TRACK=$1:" "$environ"; then
+# One that starts another while it is looked for leaves that to the next round.
+for round in 1 2 3; do
+    marked=$(grep -lF "ECHO_TRACK=$1:" /proc/[0-9]*/environ)
+    [ -n "$marked" ] || break
+    for environ in $marked; do
         process=${environ#/proc/}
         kill -9 "${process%/environ}"
-    fi
+    done
 done
 rm -rf -- "$1"

@@ -1,5 +1,6 @@
 //! Services of the type `process`.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -120,6 +121,10 @@ impl ServicePlugin for Processes {
         }
     }
 
+    async fn ended_by_itself(&self, process: &Process) -> bool {
+        process.group.ended_by_itself()
+    }
+
     async fn stop(&self, process: &Process, limit: Duration) -> Result<(), ServiceError> {
         process.group.signal(Signal::TERM);
         if timeout(limit, self.ended(process)).await.is_err() {
@@ -175,6 +180,7 @@ async fn watch_over(launched: Launched, log: LogSink, ended: watch::Sender<Optio
         );
     };
     let (status, _) = command::to_end(&mut child, &group, reading, None, Rest::Killed).await;
+    group.note_ending(status.as_ref().ok().and_then(ExitStatusExt::signal));
     ended.send_replace(Some(command::ending(status)));
 }
 

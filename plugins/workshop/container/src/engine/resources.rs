@@ -14,7 +14,6 @@ use futures_util::future::join_all;
 use super::{Engine, EngineError, is_conflict, is_missing, refused};
 
 type Labels = HashMap<String, String>;
-type Filter = HashMap<String, Vec<String>>;
 
 impl Engine {
     /// Creates a network; one of that name that is there already will do.
@@ -77,20 +76,20 @@ impl Engine {
         }
     }
 
-    /// Removes the containers that match, then the networks, then the volumes. Says what was removed, and
-    /// what was not and why.
-    pub async fn sweep(&self, filter: &Filter) -> (Vec<String>, Vec<EngineError>) {
+    /// Removes the containers that carry all of the labels, then the networks, then the volumes. Says what
+    /// was removed, and what was not and why.
+    pub async fn sweep(&self, labels: &Labels) -> (Vec<String>, Vec<EngineError>) {
         let (mut removed, mut failures) = (Vec::new(), Vec::new());
         // In this order, since a network or volume in use stays.
         for kind in [Kind::Container, Kind::Network, Kind::Volume] {
-            let found = match self.list(kind, filter).await {
+            let found = match self.list(kind, labels).await {
                 Ok(found) => found,
                 Err(error) => {
                     failures.push(error);
                     continue;
                 }
             };
-            let removals = found.iter().map(|Found { id, name }| async move {
+            let removals = found.iter().map(|Found { id, name, .. }| async move {
                 self.remove_a(kind, id).await.map(|()| format!("{} `{name}`", kind.as_str()))
             });
             for removal in join_all(removals).await {
@@ -103,29 +102,33 @@ impl Engine {
         (removed, failures)
     }
 
-    async fn list(&self, kind: Kind, filter: &Filter) -> Result<Vec<Found>, EngineError> {
+    /// What carries all of the labels. The engine is only asked for candidates: Podman takes several
+    /// labels of a volume as alternatives.
+    async fn list(&self, kind: Kind, labels: &Labels) -> Result<Vec<Found>, EngineError> {
+        let wanted = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let filters: HashMap<_, Vec<String>> = HashMap::from([("label".to_owned(), wanted)]);
         let listed = match kind {
             Kind::Container => {
-                let options = ListContainersOptionsBuilder::default().all(true).filters(filter);
+                let options = ListContainersOptionsBuilder::default().all(true).filters(&filters);
                 let listed = self.docker.list_containers(Some(options.build())).await;
                 listed.map(|all| all.into_iter().filter_map(Found::container).collect())
             }
             Kind::Network => {
-                let options = ListNetworksOptionsBuilder::default().filters(filter);
+                let options = ListNetworksOptionsBuilder::default().filters(&filters);
                 let listed = self.docker.list_networks(Some(options.build())).await;
-                let found = |network: Network| Some(Found { id: network.id?, name: network.name? });
-                listed.map(|all| all.into_iter().filter_map(found).collect())
+                listed.map(|all| all.into_iter().filter_map(Found::network).collect())
             }
             Kind::Volume => {
-                let options = ListVolumesOptionsBuilder::default().filters(filter);
+                let options = ListVolumesOptionsBuilder::default().filters(&filters);
                 let listed = self.docker.list_volumes(Some(options.build())).await;
-                let found = |volume: Volume| Found { id: volume.name.clone(), name: volume.name };
-                listed.map(|all| all.volumes.into_iter().flatten().map(found).collect())
+                listed.map(|all| all.volumes.into_iter().flatten().map(Found::volume).collect())
             }
         };
-        listed.map_err(|error| {
-            refused(format!("list what there is of kind {}", kind.as_str()), &error)
-        })
+        let mut found: Vec<Found> =
+            listed.map_err(|error| refused(format!("list its {}s", kind.as_str()), &error))?;
+        found
+            .retain(|found| labels.iter().all(|(key, value)| found.labels.get(key) == Some(value)));
+        Ok(found)
     }
 
     async fn remove_a(&self, kind: Kind, id: &str) -> Result<(), EngineError> {
@@ -155,10 +158,11 @@ impl Kind {
     }
 }
 
-/// One of them: by what it is removed, and by what people know it.
+/// One of them: by what it is removed, by what people know it, and whose it is.
 struct Found {
     id: String,
     name: String,
+    labels: Labels,
 }
 
 impl Found {
@@ -166,6 +170,15 @@ impl Found {
         let id = listed.id?;
         let name = listed.names.into_iter().flatten().next();
         let name = name.map_or_else(|| id.clone(), |name| name.trim_start_matches('/').to_owned());
-        Some(Self { id, name })
+        Some(Self { id, name, labels: listed.labels.unwrap_or_default() })
+    }
+
+    fn network(listed: Network) -> Option<Self> {
+        let labels = listed.labels.unwrap_or_default();
+        Some(Self { id: listed.id?, name: listed.name?, labels })
+    }
+
+    fn volume(listed: Volume) -> Self {
+        Self { id: listed.name.clone(), name: listed.name, labels: listed.labels }
     }
 }

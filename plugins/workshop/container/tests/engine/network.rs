@@ -58,6 +58,12 @@ async fn a_port_of_this_machine_can_be_chosen_and_then_be_taken() {
     let (reason, _) = run.refused("other", keys).await;
     assert!(reason.contains(&free.to_string()) && reason.contains("`ports`"), "{reason}");
     assert_eq!(run.containers().len(), 1);
+
+    let other_program = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = other_program.local_addr().unwrap().port();
+    let ports = json!([format!("{taken}:80")]);
+    let (reason, _) = run.refused("other", json!({"command": obedient(), "ports": ports})).await;
+    assert!(reason.contains(&taken.to_string()) && reason.contains("free the port"), "{reason}");
     run.finish().await;
 }
 

@@ -28,7 +28,7 @@ async fn a_folder_that_is_not_there_is_named_and_not_made() {
     let keys = json!({"command": obedient(), "volumes": ["./missing:/x"]});
     let (reason, _) = run.refused("box", keys).await;
     let path = run.dir.path().join("missing");
-    assert!(reason.contains(path.to_str().unwrap()), "{reason}");
+    assert!(reason.contains("/./missing` is not there"), "{reason}");
     assert!(!path.exists());
     assert_eq!(run.left(), [""; 0]);
     run.finish().await;

@@ -152,9 +152,9 @@ async fn a_service_that_dies_makes_the_suite_red_even_if_every_step_passed() {
         let start = suite(json!({ "db": service(&[]) }), json!([step("look")]));
         let (ended, ()) = tokio::join!(bus.run(start), kill);
         assert_eq!((ended.steps.passed, ended.tests.passed), (1, 1));
-        assert_eq!(ended.outcome, Outcome::Failed, "{when}");
+        assert_eq!(ended.outcome, Outcome::Errored, "{when}");
         let suite = bus.event("test.suite.ended", "suite", "s");
-        assert_eq!(suite["outcome"], "failed");
+        assert_eq!(suite["outcome"], "errored");
         assert_eq!(suite["reason"], "service `db` died after it was ready: exit code 3");
         assert_eq!(suite["service_logs"]["db"], json!(["its last words"]));
     }

@@ -141,3 +141,11 @@ pub fn alive(pid: &str) -> bool {
 pub fn is_empty(folder: &Path) -> bool {
     folder.read_dir().unwrap().next().is_none()
 }
+
+/// Asserts that the output of `env` has each variable of this process.
+pub fn assert_host_environment(env: &str) {
+    for (name, _) in std::env::vars() {
+        let start = format!("{name}=");
+        assert!(env.lines().any(|line| line.starts_with(&start)), "{name} is missing");
+    }
+}
