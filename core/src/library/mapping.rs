@@ -93,3 +93,16 @@ fn is_mapped(copy: &OwnedFd) -> io::Result<bool> {
 fn reason(error: &libloading::Error) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_writes_to_a_copy() {
+        let sealed = File::from(copy(b"library", "sealed").unwrap());
+        let error = (&sealed).write_all(b"other").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        assert!(sealed.set_len(0).is_err());
+    }
+}

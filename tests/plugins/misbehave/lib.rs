@@ -148,7 +148,10 @@ async fn wake_up_from_a_thread() {
             thread = Some(thread::spawn(move || waker.wake()));
             Poll::Pending
         }
-        Some(thread) => Poll::Ready(thread.join().unwrap()),
+        Some(thread) => {
+            thread.join().unwrap();
+            Poll::Ready(())
+        }
     })
     .await;
 }

@@ -36,8 +36,8 @@ fn build(selection: &[&str]) -> PathBuf {
     // The selected package is the last one that cargo builds.
     let artifacts = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let files = artifacts.filter_map(|it| it["filenames"].as_array().cloned()).flatten();
-    let libraries = files.filter_map(|file| file.as_str().map(PathBuf::from));
-    libraries.filter(|file| file.extension().is_some_and(|it| it == "so")).last().unwrap()
+    let mut libraries = files.filter_map(|file| file.as_str().map(PathBuf::from));
+    libraries.rfind(|file| file.extension().is_some_and(|it| it == "so")).unwrap()
 }
 
 /// Loads a library with its own configuration.
@@ -104,4 +104,19 @@ pub fn replace(bytes: &mut [u8], from: &[u8], to: &[u8]) {
     for at in places {
         bytes[at..at + to.len()].copy_from_slice(to);
     }
+}
+
+/// A copy of the model plugin of another name, since tests run side by side.
+pub fn renamed(name: &str) -> Copy {
+    Copy::of(echo(), |bytes| {
+        let from = b"\"name\": \"echo\"";
+        replace(bytes, from, format!("\"name\": \"{name}\"").as_bytes());
+    })
+}
+
+/// The copies of this plugin that are in memory.
+pub fn mapped(plugin: &str) -> Vec<String> {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let name = format!("/memfd:{plugin}-");
+    maps.lines().filter(|line| line.contains(&name)).map(str::to_owned).collect()
 }

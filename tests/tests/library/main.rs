@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
 mod calls;
+mod hosted;
 mod kit;
 mod refused;
 mod unloading;

@@ -8,17 +8,10 @@ use echo_sdk::testing::request;
 use echo_sdk::{Plugin, Topic};
 use serde_json::json;
 
-use crate::kit::{Copy, echo, handle, load, misbehave, replace, wait};
+use crate::kit::{echo, handle, load, mapped, misbehave, renamed, wait};
 
 fn unload(library: LoadedLibrary) -> UnloadReport {
     std::thread::scope(|scope| scope.spawn(|| library.unload()).join().unwrap())
-}
-
-/// The copies of this plugin that are in memory.
-fn mapped(plugin: &str) -> Vec<String> {
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-    let name = format!("/memfd:{plugin}-");
-    maps.lines().filter(|line| line.contains(&name)).map(str::to_owned).collect()
 }
 
 /// The file descriptors that lead to copies of this plugin.
@@ -27,14 +20,6 @@ fn open_copies(plugin: &str) -> usize {
     let links = std::fs::read_dir("/proc/self/fd").unwrap();
     let targets = links.filter_map(|link| std::fs::read_link(link.ok()?.path()).ok());
     targets.filter(|target| target.to_string_lossy().starts_with(&name)).count()
-}
-
-/// A copy of the model plugin of another name, since tests run side by side.
-fn renamed(name: &str) -> Copy {
-    Copy::of(echo(), |bytes| {
-        let from = b"\"name\": \"echo\"";
-        replace(bytes, from, format!("\"name\": \"{name}\"").as_bytes());
-    })
 }
 
 #[test]

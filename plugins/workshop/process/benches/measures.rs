@@ -1,12 +1,13 @@
-//! How much time the plugin itself takes; run on a quiet machine:
-//! `cargo test --release -p echo-plugin-process --test measures -- --ignored --nocapture`
+//! How much time the plugin itself takes: `cargo bench -p echo-plugin-process`, on a quiet machine.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stdout,
     reason = "a test fails by panicking"
 )]
 
+#[path = "../tests/support/mod.rs"]
 mod support;
 
 use std::time::{Duration, Instant};
@@ -15,9 +16,12 @@ use echo_sdk::Plugin;
 use serde_json::json;
 use support::Bench;
 
-#[tokio::test]
-#[ignore = "measures the clock"]
-async fn start_and_stop_are_quick() {
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(measure());
+}
+
+async fn measure() {
     let bench = Bench::new();
     let (mut starts, mut stops, mut commands) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..21 {
@@ -28,8 +32,6 @@ async fn start_and_stop_are_quick() {
     }
     let (start, stop, command) = (median(starts), median(stops), median(commands));
     println!("start {start:?}, stop {stop:?}, command {command:?} (medians of 21)");
-    assert!(start < Duration::from_millis(50), "{start:?}");
-    assert!(stop < Duration::from_secs(2), "{stop:?}");
     bench.plugin.shutdown().await.unwrap();
 }
 
