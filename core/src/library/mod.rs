@@ -87,8 +87,12 @@ fn load_file(
         }
         Err(fault) => {
             // What still holds the context may still run, so its code has to stay.
-            if Arc::strong_count(&host) == 1 {
-                mapping.close();
+            let left = match Arc::strong_count(&host) {
+                1 => mapping.close(),
+                _ => UnloadOutcome::Quarantined(Quarantine::ContextHeld),
+            };
+            if let UnloadOutcome::Quarantined(why) = left {
+                tracing::warn!(path = %path.display(), %why, "a refused library stays in memory");
             }
             Err(fault)
         }
