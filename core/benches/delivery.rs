@@ -1,4 +1,5 @@
-//! What a message costs from `publish` to its acknowledgement, with every feature on.
+//! What a message costs from `publish` to its acknowledgement, with every feature on, and what a plugin costs
+//! until it runs.
 //!
 //! `cargo bench -p echo-core --bench delivery`. Rates are messages a second.
 
@@ -95,6 +96,25 @@ fn message() -> BaseMessage {
 #[divan::bench(args = [1, 8], sample_count = 20)]
 fn work_queue_prebuilt(bencher: Bencher<'_, '_>, workers: usize) {
     work_queue(bencher, workers, message);
+}
+
+/// A host of so many plugins, made, initialised and running; the items are plugins.
+#[divan::bench(args = [1, 1000], sample_count = 20)]
+fn register_plugins(bencher: Bencher<'_, '_>, plugins: u64) {
+    bencher.counter(ItemsCount::new(plugins)).bench_local(|| {
+        let mut builder = Host::builder();
+        for number in 0..plugins {
+            let manifest = json!({
+                "name": format!("plugin-{number}"),
+                "version": "1.0.0",
+                "description": "idles",
+                "subscriptions": [format!("bench.{number}.>")],
+            });
+            let manifest = Manifest::from_json(&manifest.to_string()).unwrap();
+            builder = builder.plugin(manifest, |_| Ok(Counting(Arc::default())));
+        }
+        RUNTIME.block_on(builder.start()).unwrap()
+    });
 }
 
 #[divan::bench(sample_count = 20)]

@@ -38,17 +38,22 @@ pub unsafe fn respond(
     out: *mut Answer,
     poll: impl FnOnce(&mut Context<'_>) -> Poll<Answer>,
 ) -> u32 {
-    // SAFETY: the caller vouches for the waker.
-    let polled =
-        guarded(|| unsafe { waker::borrow(waker, |waker| poll(&mut Context::from_waker(waker))) });
-    let answer = match polled {
-        Ok(Poll::Pending) => return PENDING,
-        Ok(Poll::Ready(answer)) => answer,
-        Err(text) => Answer::panicked(text),
-    };
-    // SAFETY: the caller vouches for the place.
-    unsafe { answer.put(out) };
-    READY
+    // SAFETY: the caller vouches for both. An answer goes where it belongs at once: each move of one on the way
+    // costs as much as the call.
+    let polled = guarded(|| unsafe {
+        waker::borrow(waker, |waker| match poll(&mut Context::from_waker(waker)) {
+            Poll::Pending => PENDING,
+            Poll::Ready(answer) => {
+                answer.put(out);
+                READY
+            }
+        })
+    });
+    polled.unwrap_or_else(|text| {
+        // SAFETY: nothing was written, since the panic came before.
+        unsafe { Answer::panicked(text).put(out) };
+        READY
+    })
 }
 
 /// A future, or a stream, that the other side owns; dropped when this is.

@@ -16,7 +16,6 @@ use super::bytes::{Bytes, Fault};
 use super::crossing::respond;
 use super::export::Export;
 use super::guard::guarded;
-use super::message::LentMessage;
 use super::remote::RemoteHost;
 use super::table::{Call, Declaration, Op, PluginTable, Seat};
 use super::waker::ThinWaker;
@@ -57,59 +56,35 @@ impl Declaration {
     }
 }
 
-/// What a call came with, in the plugin's own terms.
-enum Asked {
-    Message(Topic, LentMessage),
-    Other(Op),
-    Nothing(Fault),
-}
-
-impl Asked {
-    /// # Safety
-    /// `call` is the host's, and what it lends outlives what is returned.
-    unsafe fn read(call: *const Call) -> Self {
-        // SAFETY: the caller vouches for the call.
-        let call = unsafe { &*call };
-        match Op::from_code(call.op) {
-            Some(Op::Process) => {
-                // SAFETY: the host lends topic and message for the life of the future, and is trusted: the
-                // topic is that of a `Topic`.
-                let (text, message) = unsafe { (call.topic.trusted(), call.message.borrow()) };
-                match message {
-                    Ok(message) => Self::Message(Topic::trusted(text), message),
-                    Err(fault) => Self::Nothing(fault),
-                }
-            }
-            Some(other) => Self::Other(other),
-            None => Self::Nothing(Fault::Number { what: "operation", found: call.op.into() }),
-        }
-    }
-}
-
 /// The one future that crosses: all of a plugin's futures are states of it, so its size is that of the
 /// largest, and no call needs memory.
-async fn run<P: Plugin>(plugin: &'static P, asked: Asked) -> Answer {
-    let op = match asked {
-        Asked::Message(topic, message) => {
-            return plugin.process_message(&topic, &message).await.into();
+///
+/// What the call lends has to outlive the future, as the host promises to `start`.
+async fn run<P: Plugin>(plugin: &'static P, call: Call) -> Answer {
+    match Op::from_code(call.op) {
+        Some(Op::Process) => {
+            // SAFETY: the host lends topic and message for the life of this future, and is trusted: the text
+            // is that of a `Topic`.
+            let (topic, message) =
+                unsafe { (Topic::trusted(call.topic.trusted()), call.message.borrow()) };
+            match message {
+                Ok(message) => plugin.process_message(&topic, &message).await.into(),
+                Err(fault) => Answer::fault(&fault),
+            }
         }
-        Asked::Other(op) => op,
-        Asked::Nothing(fault) => return Answer::fault(&fault),
-    };
-    match op {
-        Op::Init => plugin.init().await.into(),
-        Op::Shutdown => plugin.shutdown().await.into(),
-        Op::Health => plugin.health_check().await.into(),
-        Op::Metrics => Answer::value(&plugin.metrics().await),
-        Op::Pause => plugin.pause().await.into(),
-        Op::Resume => plugin.resume().await.into(),
-        Op::Reset => plugin.reset().await.into(),
-        Op::Process => Answer::fault(&Fault::Message("place is none")),
+        Some(Op::Init) => plugin.init().await.into(),
+        Some(Op::Shutdown) => plugin.shutdown().await.into(),
+        Some(Op::Health) => plugin.health_check().await.into(),
+        Some(Op::Metrics) => Answer::value(&plugin.metrics().await),
+        Some(Op::Pause) => plugin.pause().await.into(),
+        Some(Op::Resume) => plugin.resume().await.into(),
+        Some(Op::Reset) => plugin.reset().await.into(),
+        None => Answer::unknown("operation", call.op),
     }
 }
 
 /// A function that makes a plugin's future; names its type where it cannot be written down.
-type Run<P, F> = fn(&'static P, Asked) -> F;
+type Run<P, F> = fn(&'static P, Call) -> F;
 
 const fn layout_of<P: 'static, F: Future>(_: Run<P, F>) -> Layout {
     Layout::new::<F>()
@@ -152,7 +127,7 @@ unsafe extern "C" fn start<P: Plugin>(
     // call lends lives as long as the future. The buffer is of the declared layout.
     unsafe {
         let plugin = &*plugin.cast::<P>();
-        put_future(run::<P>, future, plugin, Asked::read(call));
+        put_future(run::<P>, future, plugin, *call);
         poll::<P>(future, waker, out)
     }
 }
@@ -161,10 +136,10 @@ unsafe fn put_future<P: 'static, F: Future<Output = Answer> + Send>(
     run: Run<P, F>,
     future: *mut c_void,
     plugin: &'static P,
-    asked: Asked,
+    call: Call,
 ) {
     // SAFETY: the buffer has this future's layout, by `Declaration::of`.
-    unsafe { future.cast::<F>().write(run(plugin, asked)) };
+    unsafe { future.cast::<F>().write(run(plugin, call)) };
 }
 
 unsafe extern "C" fn poll<P: Plugin>(

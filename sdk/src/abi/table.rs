@@ -173,7 +173,7 @@ codes! {
 
 /// What a plugin is asked, with what that takes.
 #[repr(C)]
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Call {
     /// How far this struct reaches, in bytes.
     pub size: u32,

@@ -61,6 +61,7 @@ impl Outcome {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = without_fresh_id))]
 pub struct RunStart {
     /// The id that all of the run's messages carry; made when missing.
     #[serde(default = "RunId::fresh")]
@@ -70,6 +71,15 @@ pub struct RunStart {
     /// How to go about it.
     #[serde(default)]
     pub options: RunOptions,
+}
+
+/// The id that stands in when none is given is a new one each time, so no schema can name it.
+#[cfg(feature = "schema")]
+fn without_fresh_id(schema: &mut schemars::Schema) {
+    if let Some(run_id) = schema.pointer_mut("/properties/run_id").and_then(|it| it.as_object_mut())
+    {
+        run_id.remove("default");
+    }
 }
 
 /// How a run goes about its suites.
