@@ -8,30 +8,33 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use echo_sdk::abi::{Answer, Bytes, Call, MessageView, Op, exchange};
-use echo_sdk::{BaseMessage, Topic};
+use echo_sdk::{BaseMessage, PluginError, ProcessingStatus, Topic};
 
 use super::buffer::Buffer;
 use super::plugin::Instance;
 
-/// Something that a plugin is asked. It starts with the first poll, and ends with an answer or when it is
-/// dropped. One crossing of the boundary is enough for a handler that never waits.
-pub(super) struct Asking<'a> {
+/// Something that a plugin is asked. It starts with the first poll, and ends with an answer, which is read as a
+/// `T`, or when it is dropped. One crossing of the boundary is enough for a handler that never waits.
+pub(super) struct Asking<'a, T> {
     instance: &'a Instance,
     call: Call,
+    read: fn(Answer) -> T,
     /// Where the plugin's future lies, while there is one.
     future: Option<Buffer>,
     lent: PhantomData<(&'a Topic, &'a BaseMessage)>,
 }
 
 // SAFETY: the plugin's future is `Send`, which its side of the boundary checks, and so is what is lent.
-unsafe impl Send for Asking<'_> {}
+unsafe impl<T> Send for Asking<'_, T> {}
 
-impl<'a> Asking<'a> {
+impl<'a> Asking<'a, Answer> {
     /// Asks a plugin for what takes nothing.
     pub(super) fn op(instance: &'a Instance, op: Op) -> Self {
-        Self::new(instance, op, Bytes::lend(""), MessageView::NONE)
+        Self::new(instance, op, Bytes::lend(""), MessageView::NONE, std::convert::identity)
     }
+}
 
+impl<'a> Asking<'a, Result<ProcessingStatus, PluginError>> {
     /// Asks a plugin to handle a message.
     pub(super) fn handle(
         instance: &'a Instance,
@@ -39,50 +42,59 @@ impl<'a> Asking<'a> {
         message: &'a BaseMessage,
     ) -> Self {
         let (topic, message) = (Bytes::lend(topic.as_str()), MessageView::lend(message));
-        Self::new(instance, Op::Process, topic, message)
-    }
-
-    fn new(instance: &'a Instance, op: Op, topic: Bytes, message: MessageView) -> Self {
-        let size = size_of::<Call>() as u32;
-        let call = Call { size, op: op.code(), topic, message };
-        Self { instance, call, future: None, lent: PhantomData }
+        Self::new(instance, Op::Process, topic, message, Answer::status)
     }
 }
 
-impl Future for Asking<'_> {
-    type Output = Answer;
+impl<'a, T> Asking<'a, T> {
+    fn new(
+        instance: &'a Instance,
+        op: Op,
+        topic: Bytes,
+        message: MessageView,
+        read: fn(Answer) -> T,
+    ) -> Self {
+        let size = size_of::<Call>() as u32;
+        let call = Call { size, op: op.code(), topic, message };
+        Self { instance, call, read, future: None, lent: PhantomData }
+    }
+}
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+impl<T> Future for Asking<'_, T> {
+    type Output = T;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         let this = self.get_mut();
         let Instance { table, layout, .. } = this.instance;
-        let plugin = this.instance.plugin();
+        let mut answer = Answer::done();
         let (buffer, polled) = match this.future.take() {
             Some(buffer) => {
                 // SAFETY: the plugin's future lies there, pending since the last poll.
                 let poll = |waker, out| unsafe { (table.poll)(buffer.start(), waker, out) };
-                let polled = exchange(cx, poll);
+                let polled = exchange(cx, &mut answer, poll);
                 (buffer, polled)
             }
             None => {
-                let buffer = Buffer::take(*layout);
+                let (buffer, plugin) = (Buffer::take(*layout), this.instance.plugin());
                 // SAFETY: the buffer has the declared layout and stays where it is; plugin, topic and message
                 // are borrowed for as long as this future lives, and it drops the plugin's.
                 let start = |waker, out| unsafe {
                     (table.start)(plugin, &raw const this.call, buffer.start(), waker, out)
                 };
-                let polled = exchange(cx, start);
+                let polled = exchange(cx, &mut answer, start);
                 (buffer, polled)
             }
         };
-        match polled {
-            Poll::Pending => this.future = Some(buffer),
-            Poll::Ready(_) => buffer.give_back(),
+        if polled.is_pending() {
+            this.future = Some(buffer);
+            return Poll::Pending;
         }
-        polled
+        buffer.give_back();
+        Poll::Ready((this.read)(answer))
     }
 }
 
-impl Drop for Asking<'_> {
+impl<T> Drop for Asking<'_, T> {
     fn drop(&mut self) {
         let Some(buffer) = self.future.take() else { return };
         let mut answer = Answer::done();

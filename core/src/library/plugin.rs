@@ -175,7 +175,7 @@ impl Plugin for LibraryPlugin {
         topic: &Topic,
         message: &BaseMessage,
     ) -> Result<ProcessingStatus, PluginError> {
-        Asking::handle(&self.instance, topic, message).await.status()
+        Asking::handle(&self.instance, topic, message).await
     }
 
     async fn init(&self) -> Result<(), PluginError> {

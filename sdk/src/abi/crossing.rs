@@ -17,16 +17,20 @@ pub const PENDING: u32 = 0;
 pub const READY: u32 = 1;
 
 /// Has the other side poll: `call` gets the waker and the place for the answer, and returns the state.
+///
+/// The answer stays where it is: moving one costs as much as the call.
+#[inline]
 pub fn exchange(
     cx: &Context<'_>,
+    answer: &mut Answer,
     call: impl FnOnce(*const ThinWaker, *mut Answer) -> u32,
-) -> Poll<Answer> {
-    let mut answer = Answer::done();
-    match waker::lend(cx.waker(), |waker| call(waker, &raw mut answer)) {
-        PENDING => Poll::Pending,
-        READY => Poll::Ready(answer),
-        other => Poll::Ready(Answer::unknown("state of a future", other)),
+) -> Poll<()> {
+    match waker::lend(cx.waker(), |waker| call(waker, &raw mut *answer)) {
+        PENDING => return Poll::Pending,
+        READY => {}
+        other => *answer = Answer::unknown("state of a future", other),
     }
+    Poll::Ready(())
 }
 
 /// Polls for the other side, and writes the answer, or the text of a panic, to `out`.
@@ -38,8 +42,7 @@ pub unsafe fn respond(
     out: *mut Answer,
     poll: impl FnOnce(&mut Context<'_>) -> Poll<Answer>,
 ) -> u32 {
-    // SAFETY: the caller vouches for both. An answer goes where it belongs at once: each move of one on the way
-    // costs as much as the call.
+    // SAFETY: the caller vouches for both.
     let polled = guarded(|| unsafe {
         waker::borrow(waker, |waker| match poll(&mut Context::from_waker(waker)) {
             Poll::Pending => PENDING,
@@ -77,8 +80,10 @@ impl Poller {
 
     /// Polls the future; one that is not there says so.
     pub fn poll(&mut self, cx: &Context<'_>) -> Poll<Answer> {
+        let mut answer = Answer::done();
         // SAFETY: `data` belongs to `poll`, is alive until `drop`, and `&mut` rules out a second poll.
-        exchange(cx, |waker, out| unsafe { (self.poll)(self.data, waker, out) })
+        let poll = |waker, out| unsafe { (self.poll)(self.data, waker, out) };
+        exchange(cx, &mut answer, poll).map(|()| answer)
     }
 }
 

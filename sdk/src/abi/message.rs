@@ -49,17 +49,21 @@ impl MessageView {
         BaseMessage::from_content(content).with_attempt(self.attempt).with_hops(self.hops)
     }
 
+    /// Whether there is a message.
+    pub(super) fn is_there(self) -> bool {
+        self.block().is_ok()
+    }
+
     /// The lent message for the length of a call, without touching its count.
     ///
-    /// # Errors
-    /// [`Fault::Message`] when there is none.
-    ///
     /// # Safety
-    /// The view was lent by a side that this one trusts, and outlives what is returned.
-    pub(super) unsafe fn borrow(self) -> Result<LentMessage, Fault> {
-        // SAFETY: the count stays with the lender: `LentMessage` forgets the handle.
-        let content = unsafe { MessageRef::from_raw(self.block()?) };
-        Ok(LentMessage(ManuallyDrop::new(self.message(content))))
+    /// There is a message, lent by a side that this one trusts, and it outlives what is returned.
+    pub(super) unsafe fn borrow(self) -> LentMessage {
+        // SAFETY: the caller vouches for the message. The count stays with the lender: `LentMessage` forgets
+        // the handle.
+        let content =
+            unsafe { MessageRef::from_raw(NonNull::new_unchecked(self.block.cast_mut().cast())) };
+        LentMessage(ManuallyDrop::new(self.message(content)))
     }
 
     /// A message of this side's own: shares a block that this side made, copies and checks any other.

@@ -95,10 +95,12 @@ impl RemoteCall<'_> {
         };
         let (table, data) = (self.host.table, self.host.data);
         let poller = self.poller.insert(Poller::NONE);
+        let mut answer = Answer::done();
         // SAFETY: everything is lent for the length of the call; `data` is alive as long as the host.
-        exchange(cx, |waker, out| unsafe {
+        let start = |waker, out| unsafe {
             (table.call)(data, &raw const call, waker, out, &raw mut *poller)
-        })
+        };
+        exchange(cx, &mut answer, start).map(|()| answer)
     }
 }
 

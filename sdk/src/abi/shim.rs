@@ -63,14 +63,15 @@ impl Declaration {
 async fn run<P: Plugin>(plugin: &'static P, call: Call) -> Answer {
     match Op::from_code(call.op) {
         Some(Op::Process) => {
-            // SAFETY: the host lends topic and message for the life of this future, and is trusted: the text
-            // is that of a `Topic`.
-            let (topic, message) =
-                unsafe { (Topic::trusted(call.topic.trusted()), call.message.borrow()) };
-            match message {
-                Ok(message) => plugin.process_message(&topic, &message).await.into(),
-                Err(fault) => Answer::fault(&fault),
+            if !call.message.is_there() {
+                return Answer::fault(&Fault::Message("place is none"));
             }
+            // SAFETY: the host lends both for the life of this future, and is trusted: the text is that of a
+            // `Topic`.
+            let topic = Topic::trusted(unsafe { call.topic.trusted() });
+            // SAFETY: as above, and there is a message.
+            let message = unsafe { call.message.borrow() };
+            plugin.process_message(&topic, &message).await.into()
         }
         Some(Op::Init) => plugin.init().await.into(),
         Some(Op::Shutdown) => plugin.shutdown().await.into(),
