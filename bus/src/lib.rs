@@ -9,6 +9,7 @@
 
 pub mod routing;
 pub mod transport;
+pub mod wire;
 
 mod local;
 mod retry;
@@ -16,6 +17,6 @@ mod retry;
 pub use local::{LocalOptions, LocalTransport};
 pub use retry::RetryPolicy;
 pub use transport::{
-    BusError, Delivery, Features, Receiver, Settlement, Slot, SlotOptions, SlotStats,
+    Admission, BusError, Delivery, Features, Receiver, Settlement, Slot, SlotOptions, SlotStats,
     SubscribeOptions, Transport,
 };

@@ -119,6 +119,17 @@ pub trait Receiver: Send {
     /// Settles the message in hand; does nothing with empty hands.
     fn settle(&mut self, settlement: Settlement);
 
+    /// Publishes a handler's effects and settles the message in hand as done: both or neither, where the
+    /// transport can; else the effects first, so that nothing is lost, and each under an id of its own, so that
+    /// a second time has no effect. Waits for room.
+    ///
+    /// On an error, and when it is dropped before it returns, the message is in hand as before.
+    fn commit(&mut self, effects: Vec<Received>) -> BoxFuture<'_, Result<(), PublishError>>;
+
+    /// Publishes the dead letter of the message in hand past all bounds, and settles it as done. Errors as
+    /// [`commit`](Self::commit).
+    fn bury(&mut self, letter: Received) -> BoxFuture<'_, Result<(), PublishError>>;
+
     /// How many messages it may take from the shared queue at once: few where handling is slow, so that
     /// others are not kept waiting, many where it is fast. At least 1.
     fn set_batch(&mut self, limit: usize);
@@ -191,7 +202,7 @@ pub trait Transport: Send + Sync {
     /// Publishes several messages, waiting for room for all of them: all or none.
     fn publish_all(&self, batch: Vec<Received>) -> BoxFuture<'_, Result<(), PublishError>>;
 
-    /// Publishes a dead letter or an event of the host's, past all bounds: it neither waits nor is dropped.
+    /// Publishes an event of the host's past all bounds: it neither waits nor is dropped.
     ///
     /// # Errors
     /// [`PublishError::Closed`], or what the transport says.
@@ -215,6 +226,22 @@ pub trait Transport: Send + Sync {
     /// Opens a slot.
     fn open_slot(&self, options: SlotOptions) -> BoxFuture<'_, Result<Arc<dyn Slot>, BusError>>;
 
+    /// Whether anybody subscribes to the topic now, as far as this host can tell.
+    fn is_heard(&self, topic: &Topic) -> bool;
+
     /// Ends the bus: no more publishing, receivers and subscriptions end when they are empty.
     fn close(&self);
+
+    /// Resolves once all that was published and settled is where it has to be. Call it after
+    /// [`close`](Self::close).
+    fn closed(&self) -> BoxFuture<'_, ()>;
+}
+
+/// Has a say in what is published, before anybody gets it.
+pub trait Admission: Send + Sync {
+    /// Refuses a message, or lets it pass.
+    ///
+    /// # Errors
+    /// [`PublishError::Refused`], which the publisher gets.
+    fn admit(&self, topic: &Topic, message: &BaseMessage) -> Result<(), PublishError>;
 }

@@ -388,7 +388,8 @@ async fn a_slots_name_is_taken_until_it_is_closed() {
 
 #[tokio::test]
 async fn too_large_a_message_is_refused_with_both_sizes() {
-    let bus = LocalTransport::new(LocalOptions { max_payload: 1000 }).unwrap();
+    let bus =
+        LocalTransport::new(LocalOptions { max_payload: 1000, ..Default::default() }).unwrap();
     let large = BaseMessage::builder("test").data(&"x".repeat(2000)).build().unwrap();
     let refused = bus.try_publish(&topic("t"), large).unwrap_err();
     assert!(

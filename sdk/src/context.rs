@@ -46,6 +46,9 @@ pub enum PublishError {
     /// The message could not be made.
     #[error(transparent)]
     Message(#[from] MessageError),
+    /// The host does not take the message, for instance because its data breaks the schema that it names.
+    #[error("the message was refused: {0}")]
+    Refused(String),
     /// The transport failed.
     #[error("the transport failed: {0}")]
     Transport(String),

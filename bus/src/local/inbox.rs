@@ -46,6 +46,11 @@ impl Inboxes {
         }
     }
 
+    /// Whether somebody waits for an answer there.
+    pub(super) fn is_open(&self, topic: &Topic) -> bool {
+        topic.as_str().starts_with(PREFIX) && self.open.contains_key(topic)
+    }
+
     pub(super) fn close(&self) {
         self.open.clear();
     }

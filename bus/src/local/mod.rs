@@ -36,19 +36,31 @@ use self::queue::{LocalSlot, Queue, Room};
 use self::reader::Reader;
 use self::receiver::LocalStream;
 use crate::routing::{Router, Target};
-use crate::transport::{BusError, Features, Slot, SlotOptions, SubscribeOptions, Transport};
+use crate::transport::{
+    Admission, BusError, Features, Slot, SlotOptions, SubscribeOptions, Transport,
+};
 
 /// Settings of the local transport.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone)]
 pub struct LocalOptions {
     /// The largest message that is taken, in bytes.
     pub max_payload: usize,
+    /// Has a say in what is published.
+    pub admission: Option<Arc<dyn Admission>>,
+}
+
+impl fmt::Debug for LocalOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalOptions")
+            .field("max_payload", &self.max_payload)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for LocalOptions {
     /// 8 MiB a message.
     fn default() -> Self {
-        Self { max_payload: 8 * 1024 * 1024 }
+        Self { max_payload: 8 * 1024 * 1024, admission: None }
     }
 }
 
@@ -129,7 +141,7 @@ impl LocalTransport {
         })))
     }
 
-    fn check(&self, message: &BaseMessage) -> Result<(), PublishError> {
+    fn check(&self, topic: &Topic, message: &BaseMessage) -> Result<(), PublishError> {
         let (len, max) = (message.size(), self.0.options.max_payload);
         if len > max {
             return Err(PublishError::TooLarge { len, max });
@@ -137,7 +149,10 @@ impl LocalTransport {
         if self.0.closed.load(Ordering::Acquire) {
             return Err(PublishError::Closed);
         }
-        Ok(())
+        match &self.0.options.admission {
+            Some(admission) => admission.admit(topic, message),
+            None => Ok(()),
+        }
     }
 
     /// Delivers to every matching queue without waiting, or to none: then gives back the name of a full
@@ -179,7 +194,7 @@ impl LocalTransport {
         // each hold what the other waits for.
         let mut wanted: BTreeMap<u64, (Arc<Queue>, Vec<usize>)> = BTreeMap::new();
         for (place, received) in batch.iter().enumerate() {
-            self.check(&received.message)?;
+            self.check(&received.topic, &received.message)?;
             for queue in self.0.router.find(&received.topic).iter() {
                 let (_, places) =
                     wanted.entry(queue.id()).or_insert_with(|| (Arc::clone(queue), Vec::new()));
@@ -208,7 +223,9 @@ impl LocalTransport {
             return Err(BusError::Closed);
         }
         let delays = Arc::clone(&self.0.delays);
-        let queue = Queue::new(&options.name, options.capacity, options.overflow, reader, delays);
+        let bus = Arc::downgrade(&self.0);
+        let queue =
+            Queue::new(&options.name, options.capacity, options.overflow, reader, delays, bus);
         match self.0.slots.entry(options.name) {
             dashmap::Entry::Occupied(taken) if taken.get().strong_count() > 0 => {
                 return Err(BusError::SlotTaken(taken.key().clone()));
@@ -240,7 +257,7 @@ impl Transport for LocalTransport {
     }
 
     fn try_publish(&self, topic: &Topic, message: BaseMessage) -> Result<(), PublishError> {
-        self.check(&message)?;
+        self.check(topic, &message)?;
         self.offer(topic, message).map_err(|(slot, _)| PublishError::Full { slot })
     }
 
@@ -250,7 +267,7 @@ impl Transport for LocalTransport {
         message: BaseMessage,
     ) -> BoxFuture<'a, Result<(), PublishError>> {
         Box::pin(async move {
-            self.check(&message)?;
+            self.check(topic, &message)?;
             match self.offer(topic, message) {
                 Ok(()) => Ok(()),
                 Err((_, message)) => {
@@ -266,7 +283,7 @@ impl Transport for LocalTransport {
     }
 
     fn publish_unbounded(&self, topic: &Topic, message: BaseMessage) -> Result<(), PublishError> {
-        self.check(&message)?;
+        self.check(topic, &message)?;
         for queue in self.0.router.find(topic).iter() {
             queue.push_unbounded(topic, message.clone());
         }
@@ -317,10 +334,18 @@ impl Transport for LocalTransport {
         Box::pin(async move { Ok(Arc::new(self.open(options, Reader::Workers)?) as Arc<dyn Slot>) })
     }
 
+    fn is_heard(&self, topic: &Topic) -> bool {
+        !self.0.router.with_route(topic, <[_]>::is_empty) || self.0.inboxes.is_open(topic)
+    }
+
     fn close(&self) {
         self.0.closed.store(true, Ordering::Release);
         self.0.inboxes.close();
         self.0.slots.iter().filter_map(|slot| slot.value().upgrade()).for_each(|q| q.close());
+    }
+
+    fn closed(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
     }
 }
 

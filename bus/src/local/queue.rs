@@ -5,16 +5,17 @@
 //! message does not hold up those that were taken with it. Room is given back when a message is settled,
 //! in batches too.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
 use crossbeam::deque::{Injector, Steal, Stealer, Worker};
-use echo_sdk::{BaseMessage, BoxFuture, Overflow, Received, Topic};
+use echo_sdk::{BaseMessage, BoxFuture, Overflow, PublishError, Received, Topic};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
+use super::LocalTransport;
 use super::delays::Delays;
 use super::idle::Idle;
 use super::lanes::{LaneId, Lanes};
@@ -78,6 +79,8 @@ pub(super) struct Queue {
     stealers: ArcSwap<Vec<(u64, Stealer<Ticket>)>>,
     stealers_change: Mutex<()>,
     pub(super) delays: Arc<Delays>,
+    /// Where effects are published.
+    bus: Weak<super::Inner>,
     delayed: AtomicUsize,
     paused: AtomicBool,
     closed: AtomicBool,
@@ -105,6 +108,7 @@ impl Queue {
         overflow: Overflow,
         reader: Reader,
         delays: Arc<Delays>,
+        bus: Weak<super::Inner>,
     ) -> Arc<Self> {
         let capacity = capacity.clamp(1, MAX_CAPACITY);
         Arc::new(Self {
@@ -122,6 +126,7 @@ impl Queue {
             stealers: ArcSwap::from_pointee(Vec::new()),
             stealers_change: Mutex::new(()),
             delays,
+            bus,
             delayed: AtomicUsize::new(0),
             paused: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -130,6 +135,11 @@ impl Queue {
             held: AtomicUsize::new(0),
             emptied: Notify::new(),
         })
+    }
+
+    /// The transport; closed once the last of its handles is gone.
+    pub(super) fn bus(&self) -> Result<LocalTransport, PublishError> {
+        self.bus.upgrade().map(LocalTransport).ok_or(PublishError::Closed)
     }
 
     pub(super) fn name(&self) -> &str {

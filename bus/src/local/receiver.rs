@@ -6,12 +6,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use crossbeam::deque::Worker;
-use echo_sdk::{MessageStream, Received};
+use echo_sdk::{BoxFuture, MessageStream, PublishError, Received};
 
 use super::delays::Wait;
 use super::lanes::LaneId;
 use super::queue::{Entry, Queue, Ticket};
-use crate::transport::{Delivery, Receiver, Settlement};
+use crate::transport::{Delivery, Receiver, Settlement, Transport};
 
 /// How many messages of a lane, or from its own queue, a receiver takes before others have their turn.
 const TURN: u32 = 32;
@@ -176,6 +176,25 @@ impl Receiver for LocalReceiver {
                 }
             }
         }
+    }
+
+    fn commit(&mut self, effects: Vec<Received>) -> BoxFuture<'_, Result<(), PublishError>> {
+        Box::pin(async move {
+            // What this receiver has settled may be the very room that it is about to wait for.
+            self.flush();
+            let bus = self.queue.bus()?;
+            bus.publish_all(effects).await?;
+            self.settle(Settlement::Done);
+            Ok(())
+        })
+    }
+
+    fn bury(&mut self, letter: Received) -> BoxFuture<'_, Result<(), PublishError>> {
+        Box::pin(async move {
+            self.queue.bus()?.publish_unbounded(&letter.topic, letter.message)?;
+            self.settle(Settlement::Done);
+            Ok(())
+        })
     }
 
     fn set_batch(&mut self, limit: usize) {

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use echo_bus::{Delivery, Receiver, RetryPolicy, Settlement, Slot, Transport};
 use echo_sdk::contract::dead::{self, DeadLetter};
-use echo_sdk::{BaseMessage, Plugin, PluginError, ProcessingStatus, Received, Topic, TopicError};
+use echo_sdk::{
+    BaseMessage, Plugin, PluginError, ProcessingStatus, PublishError, Received, Topic, TopicError,
+};
 
 use super::attempt::{Attempt, Ending, Terms, attempt};
 use crate::host::DeadLetters;
@@ -99,10 +101,7 @@ impl SlotRuntime {
             }
             Verdict::Dead(reason) => {
                 tally.dead += 1;
-                if let Some(delivery) = receiver.current() {
-                    self.bury(delivery, reason);
-                }
-                receiver.settle(Settlement::Done);
+                self.bury(receiver, reason).await;
             }
         }
     }
@@ -200,12 +199,11 @@ impl SlotRuntime {
         tally: &mut Tally,
     ) -> Verdict {
         let count = effects.len() as u64;
-        // What this worker has settled may be the very room that it is about to wait for.
-        receiver.flush();
-        let publishing = self.transport.publish_all(effects);
-        let error = match tokio::time::timeout(self.delivering.commit_patience, publishing).await {
+        let committing = receiver.commit(effects);
+        let error = match tokio::time::timeout(self.delivering.commit_patience, committing).await {
             Ok(Ok(())) => {
                 tally.published += count;
+                // Settled already; settling with empty hands does nothing.
                 return Verdict::Commit { effects: Vec::new(), forwarded };
             }
             Ok(Err(error)) => error.to_string(),
@@ -223,10 +221,13 @@ impl SlotRuntime {
         }
     }
 
-    /// Publishes a dead letter. It goes past all bounds: a message must not be lost because the one who
-    /// looks at the dead is slow.
-    fn bury(&self, delivery: &Delivery, reason: String) {
-        let Delivery { topic, message, .. } = delivery;
+    /// Publishes a dead letter and ends its message. It goes past all bounds: a message must not be lost
+    /// because the one who looks at the dead is slow. Where the bus does not take the letter, the message
+    /// stays until it does.
+    async fn bury(&self, receiver: &mut dyn Receiver, reason: String) {
+        let Some(Delivery { topic, message, .. }) = receiver.current() else {
+            return;
+        };
         let slot = self.slot.name();
         tracing::warn!(slot, %topic, id = %message.id(), reason, "a message is dead");
         let letter = DeadLetter {
@@ -236,23 +237,43 @@ impl SlotRuntime {
             attempts: message.attempt(),
             message: message.clone(),
         };
-        let published = self.dead_topic(topic).map_err(PluginError::from).and_then(|dead_topic| {
-            // A slot that gives up dead letters makes dead letters of those, which may reach it again.
-            let is_letter = topic.as_str().starts_with("dead.");
-            let hops = if is_letter { message.hops().saturating_add(1) } else { 0 };
-            if hops > self.delivering.max_hops {
-                return Err(PluginError::ProcessingError("it died too often on its way".into()));
+        let retry = self.delivering.retry.delay(message, message.attempt());
+        let published = match self.dead_letter(&letter) {
+            Ok(published) => published,
+            Err(error) => {
+                let (slot, topic) = (&letter.slot, &letter.topic);
+                tracing::error!(slot, %topic, %error, "a dead letter was kept but not published");
+                receiver.settle(Settlement::Done);
+                return self.dead_letters.keep(letter);
             }
-            let mut builder = BaseMessage::builder(slot).data(&letter);
-            if let Some(context) = message.trace_context() {
-                builder = builder.trace_context(context);
+        };
+        match receiver.bury(published).await {
+            Ok(()) => self.dead_letters.keep(letter),
+            Err(PublishError::Closed) => {
+                receiver.settle(Settlement::Done);
+                self.dead_letters.keep(letter);
             }
-            Ok(self.transport.publish_unbounded(&dead_topic, builder.build()?.with_hops(hops))?)
-        });
-        if let Err(error) = published {
-            tracing::error!(slot, %topic, %error, "a dead letter was kept but not published");
+            Err(error) => {
+                tracing::error!(slot, %error, "the bus took no dead letter; the message stays");
+                receiver.settle(Settlement::Again(retry));
+            }
         }
-        self.dead_letters.keep(letter);
+    }
+
+    fn dead_letter(&self, letter: &DeadLetter) -> Result<Received, PluginError> {
+        let DeadLetter { slot, topic, message, .. } = letter;
+        // A slot that gives up dead letters makes dead letters of those, which may reach it again.
+        let is_letter = topic.as_str().starts_with("dead.");
+        let hops = if is_letter { message.hops().saturating_add(1) } else { 0 };
+        if hops > self.delivering.max_hops {
+            return Err(PluginError::ProcessingError("it died too often on its way".into()));
+        }
+        let mut builder = BaseMessage::builder(slot).data(letter);
+        if let Some(context) = message.trace_context() {
+            builder = builder.trace_context(context);
+        }
+        let message = builder.build()?.with_hops(hops);
+        Ok(Received { topic: self.dead_topic(topic)?, message })
     }
 
     fn dead_topic(&self, topic: &Topic) -> Result<Topic, TopicError> {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use echo_bus::{LocalOptions, LocalTransport};
+use echo_bus::{LocalOptions, LocalTransport, Transport};
 use echo_sdk::{Manifest, Plugin, PluginContext, PluginError};
 
 use super::candidate::{BuiltIn, Candidate, find_libraries};
@@ -21,6 +21,7 @@ pub struct HostBuilder {
     config: Config,
     exports: Exports,
     enabled_dir: Option<PathBuf>,
+    transport: Option<Arc<dyn Transport>>,
     candidates: Vec<Candidate>,
 }
 
@@ -34,6 +35,12 @@ impl HostBuilder {
     /// Where logs, traces and metrics go; nowhere without it.
     pub fn telemetry(mut self, exports: Exports) -> Self {
         self.exports = exports;
+        self
+    }
+
+    /// The bus that the host runs on; one within this process, as `bus` of the configuration says, without it.
+    pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
+        self.transport = Some(transport);
         self
     }
 
@@ -65,9 +72,16 @@ impl HostBuilder {
     /// # Errors
     /// [`HostError`] when the bus cannot be brought up, or a plugin that is linked in cannot run.
     pub async fn start(self) -> Result<Host, HostError> {
-        let bus = LocalTransport::new(LocalOptions { max_payload: self.config.bus.max_payload })?;
+        let bus = match self.transport {
+            Some(transport) => transport,
+            None => {
+                let max_payload = self.config.bus.max_payload;
+                let options = LocalOptions { max_payload, ..LocalOptions::default() };
+                Arc::new(LocalTransport::new(options)?)
+            }
+        };
         let mut candidates = self.candidates;
-        let mut starting = Starting::new(self.config, self.exports, Arc::new(bus));
+        let mut starting = Starting::new(self.config, self.exports, bus);
         let (libraries, refused) = find_libraries(starting.config(), self.enabled_dir.as_deref());
         refused.into_iter().for_each(|refused| starting.refuse(refused));
         candidates.extend(libraries);

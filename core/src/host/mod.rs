@@ -104,6 +104,12 @@ impl Host {
         PluginContext::new(name, version, Map::new(), Arc::new(transport), Arc::new(telemetry))
     }
 
+    /// The bus that the host runs on, for what stands beside it, such as a gateway. Nothing keeps it from
+    /// publishing when the host stops its intake: end it before.
+    pub fn transport(&self) -> &Arc<dyn Transport> {
+        &self.shared.transport
+    }
+
     /// Subscribes to all of a pattern's messages: publishers wait for this subscriber when it is more than
     /// `capacity` messages behind, so keep reading.
     ///

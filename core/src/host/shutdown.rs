@@ -89,6 +89,7 @@ impl Host {
             }
         }
         shared.transport.close();
+        shared.transport.closed().await;
         report
     }
 }

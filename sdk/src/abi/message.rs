@@ -87,7 +87,9 @@ impl MessageView {
 
 /// Checks a fresh copy, which nobody else can change any more, before anybody reads it as text.
 fn check(copy: &MessageRef) -> Result<(), Fault> {
-    for part in [Part::Source, Part::Version, Part::Schema, Part::Key, Part::TraceState] {
+    for part in
+        [Part::Source, Part::Version, Part::Schema, Part::Key, Part::TraceState, Part::Fields]
+    {
         if copy.part(part).is_some_and(|bytes| std::str::from_utf8(bytes).is_err()) {
             return Err(Fault::Message("texts are not UTF-8"));
         }

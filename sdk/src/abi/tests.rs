@@ -8,12 +8,12 @@ use std::time::Duration;
 use super::message::{MessageView, OwnedMessage};
 use super::{Answer, Fault, Op};
 use crate::message::raw::tests::{FOREIGN_FREED, Flaw, foreign};
-use crate::message::raw::{MessageRef, Part};
+use crate::message::raw::{MessageRef, Part, SECTIONS};
 use crate::{
     BaseMessage, Health, PluginError, ProcessingStatus, PublishError, RequestError, Topic,
 };
 
-type Parts = [Option<&'static [u8]>; 7];
+type Parts = [Option<&'static [u8]>; SECTIONS];
 
 const SOUND: Parts = [
     Some(b"{\"n\":1}"),
@@ -22,6 +22,7 @@ const SOUND: Parts = [
     None,
     Some("schlüssel".as_bytes()),
     Some(b"a.b"),
+    None,
     None,
 ];
 
@@ -71,7 +72,7 @@ fn a_lent_message_reads_and_clones_and_keeps_the_count() {
 
 #[test]
 fn a_message_that_breaks_the_rules_is_refused() {
-    let head = MessageRef::build(&Default::default(), [None; 7]).unwrap().block_len() as u32;
+    let head = MessageRef::build(&Default::default(), [None; SECTIONS]).unwrap().block_len() as u32;
     for flaw in [
         Flaw::Size(head - 1),
         Flaw::Size(u32::MAX),

@@ -7,8 +7,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::{NoContext, Timestamp, Uuid};
 
-use super::BaseMessage;
+use super::fields::{self, FieldError, Fields};
 use super::raw::{Fixed, MAX_BODY, MessageRef};
+use super::{BaseMessage, Form};
 use crate::{Topic, TraceContext};
 
 /// What is wrong with a message or its data.
@@ -21,6 +22,9 @@ pub enum MessageError {
     /// The bytes that were given are not one JSON value.
     #[error("the message's data is not JSON: {0}")]
     NotJson(#[source] serde_json::Error),
+    /// A field's name or value cannot stand on a wire.
+    #[error(transparent)]
+    Field(#[from] FieldError),
     /// Data and texts are larger than a message can be.
     #[error("the message of {len} bytes is larger than the {MAX_BODY} that one can have")]
     TooLarge {
@@ -50,6 +54,8 @@ pub struct MessageBuilder<'a> {
     trace_context: Option<TraceContext>,
     id: Option<Uuid>,
     timestamp: Option<DateTime<Utc>>,
+    form: Form,
+    fields: Result<String, FieldError>,
     data: Result<Vec<u8>, MessageError>,
 }
 
@@ -64,6 +70,8 @@ impl<'a> MessageBuilder<'a> {
             trace_context: None,
             id: None,
             timestamp: None,
+            form: Form::Message,
+            fields: Ok(String::new()),
             data: Ok(Vec::new()),
         }
     }
@@ -99,6 +107,20 @@ impl<'a> MessageBuilder<'a> {
         self
     }
 
+    /// Data of another message, which was JSON there.
+    pub(super) fn data_trusted(mut self, json: &[u8]) -> Self {
+        let mut buffer = self.take_buffer();
+        buffer.extend_from_slice(json);
+        self.data = Ok(buffer);
+        self
+    }
+
+    /// The fields of another message.
+    pub(super) fn fields_trusted(mut self, fields: Fields<'_>) -> Self {
+        self.fields = Ok(fields.as_lines().to_owned());
+        self
+    }
+
     /// The version of the data's form, `"1.0"` by default.
     pub fn version(mut self, version: &'a str) -> Self {
         self.version = version;
@@ -114,6 +136,23 @@ impl<'a> MessageBuilder<'a> {
     /// The ordering key: messages of one topic and key are handled one after another.
     pub fn key(mut self, key: &'a str) -> Self {
         self.key = Some(key);
+        self
+    }
+
+    /// A field beside what every message has, such as a header of a NATS client's. The same name may come
+    /// several times.
+    pub fn field(mut self, name: &str, value: &str) -> Self {
+        if let Ok(lines) = &mut self.fields
+            && let Err(error) = fields::add(lines, name, value)
+        {
+            self.fields = Err(error);
+        }
+        self
+    }
+
+    /// How the message was written outside; for gateways and transports.
+    pub fn form(mut self, form: Form) -> Self {
+        self.form = form;
         self
     }
 
@@ -147,6 +186,7 @@ impl<'a> MessageBuilder<'a> {
     /// [`MessageError`] when the data could not be written as JSON, is not JSON, or is too large.
     pub fn build(self) -> Result<BaseMessage, MessageError> {
         let data = self.data?;
+        let fields = self.fields?;
         let timestamp_nanos = nanos(self.timestamp.unwrap_or_else(Utc::now));
         let id = self.id.unwrap_or_else(|| fresh_id(timestamp_nanos));
         let trace = self.trace_context.as_ref();
@@ -156,6 +196,7 @@ impl<'a> MessageBuilder<'a> {
             trace_id: trace.map_or([0; 16], |trace| trace.trace_id),
             span_id: trace.map_or([0; 8], |trace| trace.span_id),
             trace_flags: trace.map_or(0, |trace| trace.flags),
+            form: self.form as u8,
         };
         let text = |text: Option<&'a str>| text.map(str::as_bytes);
         let parts = [
@@ -166,6 +207,7 @@ impl<'a> MessageBuilder<'a> {
             text(self.key),
             self.reply_to.as_ref().map(|topic| topic.as_str().as_bytes()),
             trace.and_then(|trace| trace.tracestate.as_deref()).map(str::as_bytes),
+            (!fields.is_empty()).then_some(fields.as_bytes()),
         ];
         let content = MessageRef::build(&fixed, parts);
         let len = parts.iter().flatten().map(|part| part.len()).sum();

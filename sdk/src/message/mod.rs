@@ -1,6 +1,8 @@
 //! The message that plugins exchange.
 
 mod builder;
+mod fields;
+mod form;
 pub(crate) mod raw;
 mod wire;
 
@@ -13,7 +15,9 @@ use serde_json::Value;
 use uuid::Uuid;
 
 pub use builder::{MessageBuilder, MessageError};
-use raw::{Fixed, MessageRef, Part};
+pub use fields::{FieldError, Fields};
+pub use form::Form;
+use raw::{MessageRef, Part};
 
 use crate::{Topic, TraceContext};
 
@@ -36,6 +40,22 @@ impl BaseMessage {
     /// Starts a message from `source`, the name of whoever sends it.
     pub fn builder(source: &str) -> MessageBuilder<'_> {
         MessageBuilder::new(source)
+    }
+
+    /// Starts a message with all that this one has, attempt and hops aside, to change some of it.
+    pub fn to_builder(&self) -> MessageBuilder<'_> {
+        let optional = |part: Part| self.content.text(part);
+        let mut builder = Self::builder(self.source())
+            .version(self.version())
+            .data_trusted(self.data_bytes())
+            .id(self.id())
+            .timestamp(self.timestamp())
+            .form(self.form())
+            .fields_trusted(self.fields());
+        builder = optional(Part::Schema).into_iter().fold(builder, MessageBuilder::schema);
+        builder = optional(Part::Key).into_iter().fold(builder, MessageBuilder::key);
+        builder = self.reply_to().into_iter().fold(builder, MessageBuilder::reply_to);
+        self.trace_context().into_iter().fold(builder, MessageBuilder::trace_context)
     }
 
     /// The message's own identity, a UUIDv7; durable topics drop a second message of the same id.
@@ -84,6 +104,22 @@ impl BaseMessage {
             flags,
             tracestate: tracestate(),
         })
+    }
+
+    /// The fields that the sender added beside what every message has: names and values, as headers of NATS
+    /// and HTTP are.
+    pub fn fields(&self) -> Fields<'_> {
+        Fields::of(self.content.text(Part::Fields).unwrap_or_default())
+    }
+
+    /// The first value of a field; names are compared without regard to case.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.fields().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// How the message was written by whoever sent it.
+    pub fn form(&self) -> Form {
+        Form::from_code(self.content.form())
     }
 
     /// Which delivery to this slot it is, from 1; 0 for a message that was never delivered.
@@ -145,26 +181,11 @@ impl BaseMessage {
     /// # Errors
     /// [`MessageError::TooLarge`] when the reply topic takes it past the largest size.
     pub fn with_reply_to(&self, topic: &Topic) -> Result<Self, MessageError> {
-        let (trace_id, span_id, trace_flags) = self.content.trace();
-        let fixed = Fixed {
-            id: self.content.id(),
-            timestamp_nanos: self.content.timestamp_nanos(),
-            trace_id,
-            span_id,
-            trace_flags,
-        };
-        let part = |part| self.content.part(part);
-        let parts = [
-            part(Part::Data),
-            part(Part::Source),
-            part(Part::Version),
-            part(Part::Schema),
-            part(Part::Key),
-            Some(topic.as_str().as_bytes()),
-            part(Part::TraceState),
-        ];
+        let mut parts = self.content.parts();
+        parts[Part::ReplyTo as usize] = Some(topic.as_str().as_bytes());
         let len = parts.iter().flatten().map(|part| part.len()).sum();
-        let content = MessageRef::build(&fixed, parts).ok_or(MessageError::TooLarge { len })?;
+        let content = MessageRef::build(&self.content.fixed(), parts)
+            .ok_or(MessageError::TooLarge { len })?;
         Ok(Self { attempt: self.attempt, hops: self.hops, ..Self::from_content(content) })
     }
 
@@ -216,6 +237,7 @@ impl PartialEq for BaseMessage {
             && self.key() == other.key()
             && self.reply_to() == other.reply_to()
             && self.trace_context() == other.trace_context()
+            && self.fields().eq(other.fields())
             && self.data_bytes() == other.data_bytes()
     }
 }

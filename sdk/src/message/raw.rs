@@ -40,11 +40,12 @@ pub(crate) struct RawMessage {
     trace_id: [u8; 16],
     span_id: [u8; 8],
     trace_flags: u8,
-    reserved: [u8; 7],
+    form: u8,
+    reserved: [u8; 6],
     sections: [Section; SECTIONS],
 }
 
-const SECTIONS: usize = 7;
+pub(crate) const SECTIONS: usize = 8;
 
 /// The variable parts of a message, in the order in which they stand in the block.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +57,8 @@ pub(crate) enum Part {
     Key = 4,
     ReplyTo = 5,
     TraceState = 6,
+    /// Lines of `Name: value`, each ended by CR LF.
+    Fields = 7,
 }
 
 /// What a block is built from.
@@ -66,6 +69,7 @@ pub(crate) struct Fixed {
     pub(crate) trace_id: [u8; 16],
     pub(crate) span_id: [u8; 8],
     pub(crate) trace_flags: u8,
+    pub(crate) form: u8,
 }
 
 /// The most bytes that payload and texts may have together.
@@ -117,7 +121,8 @@ impl MessageRef {
             trace_id: fixed.trace_id,
             span_id: fixed.span_id,
             trace_flags: fixed.trace_flags,
-            reserved: [0; 7],
+            form: fixed.form,
+            reserved: [0; 6],
             sections,
         };
         let raw = start.cast::<RawMessage>();
@@ -163,6 +168,30 @@ impl MessageRef {
         (head.trace_id, head.span_id, head.trace_flags)
     }
 
+    pub(crate) fn form(&self) -> u8 {
+        self.head().form
+    }
+
+    /// All that is not a part.
+    pub(crate) fn fixed(&self) -> Fixed {
+        let head = self.head();
+        Fixed {
+            id: head.id,
+            timestamp_nanos: head.timestamp_nanos,
+            trace_id: head.trace_id,
+            span_id: head.span_id,
+            trace_flags: head.trace_flags,
+            form: head.form,
+        }
+    }
+
+    /// All parts, indexed by [`Part`].
+    pub(crate) fn parts(&self) -> [Option<&[u8]>; SECTIONS] {
+        use Part::{Data, Fields, Key, ReplyTo, Schema, Source, TraceState, Version};
+        [Data, Source, Version, Schema, Key, ReplyTo, TraceState, Fields]
+            .map(|part| self.part(part))
+    }
+
     /// The bytes that the block takes, header included.
     pub(crate) fn block_len(&self) -> usize {
         self.head().total as usize
@@ -195,9 +224,7 @@ impl MessageRef {
                 std::slice::from_raw_parts(self.0.as_ptr().cast::<u8>().add(offset), len)
             });
         }
-        let (trace_id, span_id, trace_flags) = self.trace();
-        let (id, timestamp_nanos) = (head.id, head.timestamp_nanos);
-        Self::build(&Fixed { id, timestamp_nanos, trace_id, span_id, trace_flags }, parts)
+        Self::build(&self.fixed(), parts)
     }
 
     /// Gives up the handle without letting go of its count, to hand it across the library boundary.
@@ -305,7 +332,8 @@ pub(crate) mod tests {
 
     fn sample() -> MessageRef {
         let fixed = Fixed { id: [7; 16], timestamp_nanos: 42, ..Fixed::default() };
-        let parts = [Some(&b"{}"[..]), Some(b"me"), Some(b"1.0"), None, Some(b""), None, None];
+        let parts =
+            [Some(&b"{}"[..]), Some(b"me"), Some(b"1.0"), None, Some(b""), None, None, None];
         MessageRef::build(&fixed, parts).unwrap()
     }
 

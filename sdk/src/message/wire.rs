@@ -2,13 +2,14 @@
 //!
 //! ```json
 //! {"id":"…","timestamp":"2026-01-01T00:00:00.000000001Z","source":"me","version":"1.0","data":{},
-//!  "headers":{"attempt":1,"hops":0,"key":"k","reply_to":"a.b"}}
+//!  "headers":{"attempt":1,"hops":0,"key":"k","reply_to":"a.b","fields":{"Tenant":["t"]}}}
 //! ```
 //!
 //! `schema` and `trace_context` stand beside `data` when present. On reading, all but `source` and `data`
 //! may be missing; an unknown key is refused.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
@@ -49,6 +50,8 @@ struct Headers<'a> {
     key: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reply_to: Option<Topic>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    fields: BTreeMap<Cow<'a, str>, Vec<Cow<'a, str>>>,
 }
 
 fn default_version() -> Cow<'static, str> {
@@ -72,10 +75,20 @@ impl Serialize for BaseMessage {
                 hops: self.hops(),
                 key: self.key().map(Cow::from),
                 reply_to: self.reply_to(),
+                fields: fields(self),
             },
         }
         .serialize(serializer)
     }
+}
+
+/// The fields by name, each with its values in their order.
+fn fields(message: &BaseMessage) -> BTreeMap<Cow<'_, str>, Vec<Cow<'_, str>>> {
+    let mut fields: BTreeMap<Cow<'_, str>, Vec<Cow<'_, str>>> = BTreeMap::new();
+    for (name, value) in message.fields() {
+        fields.entry(name.into()).or_default().push(value.into());
+    }
+    fields
 }
 
 impl<'de> Deserialize<'de> for BaseMessage {
@@ -101,6 +114,9 @@ impl<'de> Deserialize<'de> for BaseMessage {
         if let Some(topic) = wire.headers.reply_to {
             builder = builder.reply_to(topic);
         }
+        for (name, values) in &wire.headers.fields {
+            builder = values.iter().fold(builder, |builder, value| builder.field(name, value));
+        }
         let message = builder.build().map_err(de::Error::custom)?;
         Ok(message.with_attempt(wire.headers.attempt).with_hops(wire.headers.hops))
     }
@@ -117,6 +133,8 @@ mod tests {
         BaseMessage::builder("me \"quoted\"")
             .data(&json!({"text": "hällo", "n": [1, 2.5, null]}))
             .schema("greeting/1")
+            .field("Tenant", "a, b")
+            .field("tenant", "c")
             .key("k")
             .reply_to(Topic::new("a.b").unwrap())
             .trace_context(TraceContext { tracestate: Some("v=1".into()), ..context })
@@ -154,6 +172,8 @@ mod tests {
             r#"{"source":"sh","data":1,"topic":"x"}"#,
             r#"{"source":"sh","data":1,"headers":{"reply_to":"a.*"}}"#,
             r#"{"source":"sh","data":1,"headers":{"attempt":-1}}"#,
+            r#"{"source":"sh","data":1,"headers":{"fields":{"a b":["c"]}}}"#,
+            r#"{"source":"sh","data":1,"headers":{"fields":{"a":["c\r\nd: e"]}}}"#,
             r#"{"source":"sh","data":1,"trace_context":{"traceparent":"zz"}}"#,
         ] {
             assert!(serde_json::from_str::<BaseMessage>(text).is_err(), "{text}");

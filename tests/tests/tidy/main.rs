@@ -29,14 +29,17 @@ const WORKSHOP: &str = "plugins/workshop/";
 
 /// Which of our own crates each of them may depend on. The crates on top put everything together,
 /// so they may depend on all; plugins have an invariant of their own.
-const DIRECTION: [(&str, &[&str]); 5] = [
+const DIRECTION: [(&str, &[&str]); 8] = [
     ("echo-sdk", &[]),
     ("echo-toml", &[]),
-    ("echo-bus", &["echo-sdk"]),
+    ("echo-log", &[]),
+    ("echo-bus", &["echo-sdk", "echo-log"]),
+    ("echo-nats", &["echo-sdk", "echo-bus"]),
     ("echo-suite", &["echo-sdk", "echo-toml"]),
     ("echo-core", &["echo-sdk", "echo-toml", "echo-bus"]),
+    ("echo-gateway", &["echo-sdk", "echo-bus", "echo-core"]),
 ];
-const ON_TOP: [&str; 2] = ["echo-core-cli", "echo-tests"];
+const ON_TOP: [&str; 3] = ["echo-bench", "echo-core-cli", "echo-tests"];
 
 /// What has to be mended.
 #[derive(Default)]

@@ -1,0 +1,1 @@
+//! What Echo Core measures of itself, side by side with its peers.

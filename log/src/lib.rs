@@ -1,0 +1,1 @@
+//! The log under durable topics: appended records, group commit, replay after a crash, compaction.
