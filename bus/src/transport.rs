@@ -25,8 +25,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use echo_sdk::{
-    BaseMessage, BoxFuture, Overflow, Pattern, PublishError, Received, RequestError, Subscription,
-    Topic, TopicError,
+    BaseMessage, BoxFuture, Offer, Overflow, Pattern, PublishError, Received, RequestError,
+    Subscription, Topic, TopicError,
 };
 
 /// What a transport can do beyond the contract; the conformance suite asks for what is declared here.
@@ -185,6 +185,13 @@ impl fmt::Debug for dyn Slot {
 pub trait Transport: Send + Sync {
     /// What it can do beyond the contract.
     fn features(&self) -> Features;
+
+    /// Publishes if that takes no waiting, as most publishes on a bus within the process do, and gives the message
+    /// back otherwise: [`publish`](Self::publish) it then.
+    fn offer(&self, topic: &Topic, message: BaseMessage) -> Offer {
+        let _ = topic;
+        Offer::Busy(message)
+    }
 
     /// Publishes without waiting.
     ///

@@ -118,8 +118,26 @@ impl fmt::Debug for Subscription {
     }
 }
 
+/// How an offer of a message to the bus ended.
+#[derive(Debug)]
+pub enum Offer {
+    /// It is published.
+    Taken,
+    /// It cannot be taken without waiting; nobody got it.
+    Busy(BaseMessage),
+    /// It is not taken at all.
+    Refused(PublishError),
+}
+
 /// The bus as a plugin sees it; implemented by hosts and by the test kit.
 pub trait MessageTransport: Send + Sync {
+    /// Publishes if that takes no waiting, as most publishes do, and gives the message back otherwise; within a
+    /// handler, along with its acknowledgement.
+    fn offer(&self, topic: &Topic, message: BaseMessage) -> Offer {
+        let _ = topic;
+        Offer::Busy(message)
+    }
+
     /// Publishes without waiting; within a handler, along with its acknowledgement.
     ///
     /// # Errors
@@ -327,7 +345,12 @@ impl PluginContext {
         topic: impl IntoTopic,
         message: BaseMessage,
     ) -> Result<(), PublishError> {
-        self.0.transport.publish(&topic.into_topic()?, message).await
+        let topic = topic.into_topic()?;
+        match self.0.transport.offer(&topic, message) {
+            Offer::Taken => Ok(()),
+            Offer::Refused(error) => Err(error),
+            Offer::Busy(message) => self.0.transport.publish(&topic, message).await,
+        }
     }
 
     /// Publishes without waiting.

@@ -23,8 +23,8 @@ mod topic;
 mod trace;
 
 pub use context::{
-    Attribute, BoxFuture, LogLevel, MessageStream, MessageTransport, PluginContext, PublishError,
-    Received, RequestError, Span, SpanHandle, Subscription, Telemetry,
+    Attribute, BoxFuture, LogLevel, MessageStream, MessageTransport, Offer, PluginContext,
+    PublishError, Received, RequestError, Span, SpanHandle, Subscription, Telemetry,
 };
 pub use manifest::{
     Example, HandlerKind, Manifest, ManifestError, Overflow, PluginType, ServiceTypeInfo,

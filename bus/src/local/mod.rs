@@ -9,10 +9,13 @@ mod lanes;
 mod queue;
 mod reader;
 mod receiver;
+mod room;
 
-/// What [`idle`] is made of; its model test puts other parts in their place.
+/// What [`idle`] and [`room`] are made of; their model tests put other parts in their place.
 mod sync {
-    pub(super) use std::sync::atomic::{AtomicUsize, Ordering, fence};
+    pub(super) use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+
+    pub(super) use crossbeam::utils::CachePadded as Padded;
 
     pub(super) use parking_lot::Mutex;
 }
@@ -26,13 +29,14 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use echo_sdk::{
-    BaseMessage, BoxFuture, Pattern, PublishError, Received, RequestError, Subscription, Topic,
+    BaseMessage, BoxFuture, Offer, Pattern, PublishError, Received, RequestError, Subscription,
+    Topic,
 };
 use tokio::task::JoinHandle;
 
 use self::delays::Delays;
 use self::inbox::Inboxes;
-use self::queue::{LocalSlot, Queue, Room};
+use self::queue::{LocalSlot, Queue, Reservation};
 use self::reader::Reader;
 use self::receiver::LocalStream;
 use crate::routing::{Router, Target};
@@ -157,28 +161,32 @@ impl LocalTransport {
 
     /// Delivers to every matching queue without waiting, or to none: then gives back the name of a full
     /// one and the message.
-    fn offer(&self, topic: &Topic, message: BaseMessage) -> Result<(), (String, BaseMessage)> {
+    fn deliver_now(
+        &self,
+        topic: &Topic,
+        message: BaseMessage,
+    ) -> Result<(), (String, BaseMessage)> {
         let Some(message) = self.0.inboxes.deliver(topic, message) else {
             return Ok(());
         };
         self.0.router.with_route(topic, |queues| match queues {
             [] => Ok(()),
             [queue] => match queue.reserve() {
-                Room::Reserved => {
+                Reservation::Reserved => {
                     queue.push(topic, message, is_measured());
                     Ok(())
                 }
-                Room::Full => Err((queue.name().to_owned(), message)),
-                Room::Drop | Room::Closed => Ok(()),
+                Reservation::Full => Err((queue.name().to_owned(), message)),
+                Reservation::Drop | Reservation::Closed => Ok(()),
             },
             queues => {
                 let mut reserved = Vec::with_capacity(queues.len());
                 for queue in queues {
                     match queue.reserve() {
-                        Room::Reserved => reserved.push(queue),
-                        Room::Drop | Room::Closed => {}
-                        Room::Full => {
-                            reserved.iter().for_each(|queue| queue.unreserve());
+                        Reservation::Reserved => reserved.push(queue),
+                        Reservation::Drop | Reservation::Closed => {}
+                        Reservation::Full => {
+                            reserved.iter().for_each(|queue| queue.unreserve(1));
                             return Err((queue.name().to_owned(), message));
                         }
                     }
@@ -256,9 +264,19 @@ impl Transport for LocalTransport {
         Features { atomic_batches: true, durable: false }
     }
 
+    fn offer(&self, topic: &Topic, message: BaseMessage) -> Offer {
+        if let Err(error) = self.check(topic, &message) {
+            return Offer::Refused(error);
+        }
+        match self.deliver_now(topic, message) {
+            Ok(()) => Offer::Taken,
+            Err((_, message)) => Offer::Busy(message),
+        }
+    }
+
     fn try_publish(&self, topic: &Topic, message: BaseMessage) -> Result<(), PublishError> {
         self.check(topic, &message)?;
-        self.offer(topic, message).map_err(|(slot, _)| PublishError::Full { slot })
+        self.deliver_now(topic, message).map_err(|(slot, _)| PublishError::Full { slot })
     }
 
     fn publish<'a>(
@@ -268,7 +286,7 @@ impl Transport for LocalTransport {
     ) -> BoxFuture<'a, Result<(), PublishError>> {
         Box::pin(async move {
             self.check(topic, &message)?;
-            match self.offer(topic, message) {
+            match self.deliver_now(topic, message) {
                 Ok(()) => Ok(()),
                 Err((_, message)) => {
                     let topic = topic.clone();

@@ -1,18 +1,18 @@
 //! The queue of one slot.
 //!
-//! Publishers reserve room by a semaphore, push to an unbounded lock-free queue and wake a receiver if one
+//! Publishers reserve [`Room`], push to an unbounded lock-free queue and wake a receiver if one
 //! idles. Receivers take batches into a queue of their own, from which idle receivers steal, so one slow
 //! message does not hold up those that were taken with it. Room is given back when a message is settled,
 //! in batches too.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
 use crossbeam::deque::{Injector, Steal, Stealer, Worker};
 use echo_sdk::{BaseMessage, BoxFuture, Overflow, PublishError, Received, Topic};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::LocalTransport;
@@ -21,6 +21,7 @@ use super::idle::Idle;
 use super::lanes::{LaneId, Lanes};
 use super::reader::Reader;
 use super::receiver::LocalReceiver;
+use super::room::Room;
 use crate::routing::Target;
 use crate::transport::{Receiver, Slot, SlotStats};
 
@@ -53,7 +54,7 @@ pub(super) enum Ticket {
 
 /// How a reservation of room went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Room {
+pub(super) enum Reservation {
     Reserved,
     /// The message is to be dropped, and was counted.
     Drop,
@@ -70,9 +71,7 @@ pub(super) struct Queue {
     capacity: usize,
     overflow: Overflow,
     epoch: Instant,
-    room: Semaphore,
-    /// Messages taken in past the bound; they hold no permit, so as many releases give none back.
-    unbounded: AtomicUsize,
+    room: Room,
     ready: Injector<Ticket>,
     pub(super) lanes: Lanes,
     pub(super) idle: Idle,
@@ -83,10 +82,9 @@ pub(super) struct Queue {
     bus: Weak<super::Inner>,
     delayed: AtomicUsize,
     paused: AtomicBool,
-    closed: AtomicBool,
-    accepted: AtomicU64,
     dropped: AtomicU64,
-    held: AtomicUsize,
+    /// How many wait for the queue to be empty.
+    watchers: AtomicUsize,
     emptied: Notify,
 }
 
@@ -98,8 +96,8 @@ impl Target for Queue {
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
-/// The most permits that tokio's semaphore takes; a larger capacity is as good as none.
-const MAX_CAPACITY: usize = Semaphore::MAX_PERMITS;
+/// A larger capacity is as good as none.
+const MAX_CAPACITY: usize = 1 << 48;
 
 impl Queue {
     pub(super) fn new(
@@ -118,8 +116,7 @@ impl Queue {
             capacity,
             overflow,
             epoch: Instant::now(),
-            room: Semaphore::new(capacity),
-            unbounded: AtomicUsize::new(0),
+            room: Room::new(capacity),
             ready: Injector::new(),
             lanes: Lanes::default(),
             idle: Idle::default(),
@@ -129,10 +126,8 @@ impl Queue {
             bus,
             delayed: AtomicUsize::new(0),
             paused: AtomicBool::new(false),
-            closed: AtomicBool::new(false),
-            accepted: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
-            held: AtomicUsize::new(0),
+            watchers: AtomicUsize::new(0),
             emptied: Notify::new(),
         })
     }
@@ -156,51 +151,47 @@ impl Queue {
     }
 
     /// Reserves room for one message without waiting.
-    pub(super) fn reserve(&self) -> Room {
-        use tokio::sync::TryAcquireError::{Closed, NoPermits};
-        match self.room.try_acquire() {
-            Ok(permit) => {
-                permit.forget();
-                Room::Reserved
-            }
-            Err(Closed) => Room::Closed,
-            Err(NoPermits) => match self.overflow {
-                Overflow::Block => Room::Full,
-                Overflow::DropNewest => self.count_drop(),
-                Overflow::DropOldest if self.drop_oldest() => Room::Reserved,
-                Overflow::DropOldest => self.count_drop(),
-            },
+    pub(super) fn reserve(&self) -> Reservation {
+        if self.room.try_reserve(1) {
+            return Reservation::Reserved;
+        }
+        if self.room.is_closed() {
+            return Reservation::Closed;
+        }
+        match self.overflow {
+            Overflow::Block => Reservation::Full,
+            Overflow::DropNewest => self.count_drop(),
+            Overflow::DropOldest if self.drop_oldest() => Reservation::Reserved,
+            Overflow::DropOldest => self.count_drop(),
         }
     }
 
     /// Waits for room for several messages, in turn with others who wait; gives how many of them are to
     /// be pushed. More than the whole queue holds wait for the whole queue.
     pub(super) async fn reserve_many(self: &Arc<Self>, wanted: usize) -> Reserved {
-        let mut reserved = Reserved { queue: Arc::clone(self), messages: 0, permits: 0 };
+        let mut reserved = Reserved { queue: Arc::clone(self), messages: 0, room: 0 };
         if self.overflow == Overflow::Block {
-            let permits = u32::try_from(wanted.min(self.capacity)).unwrap_or(u32::MAX);
-            if let Ok(permit) = self.room.acquire_many(permits).await {
-                permit.forget();
-                (reserved.messages, reserved.permits) = (wanted, permits as usize);
+            let room = wanted.min(self.capacity);
+            if self.room.reserve(room as u64).await {
+                (reserved.messages, reserved.room) = (wanted, room);
             }
         } else {
-            let places = (0..wanted).filter(|_| self.reserve() == Room::Reserved).count();
-            (reserved.messages, reserved.permits) = (places, places);
+            let is_reserved = |_: &usize| self.reserve() == Reservation::Reserved;
+            let places = (0..wanted).filter(is_reserved).count();
+            (reserved.messages, reserved.room) = (places, places);
         }
         reserved
     }
 
     /// Gives reserved room back.
-    pub(super) fn unreserve(&self) {
-        self.room.add_permits(1);
+    pub(super) fn unreserve(&self, count: usize) {
+        self.room.unreserve(count as u64);
+        self.after_settling();
     }
 
     /// Adds a message for which room was reserved.
     pub(super) fn push(&self, topic: &Topic, message: BaseMessage, measured: bool) {
         let queued_at = if measured { self.clock() } else { 0 };
-        // Before the message can be settled where it came from: whoever waits for quiet relies on it.
-        self.accepted.fetch_add(1, Ordering::Release);
-        self.held.fetch_add(1, Ordering::Relaxed);
         // A message that is published again starts over in each slot.
         let message = message.with_attempt(0);
         self.enqueue(Entry { topic: topic.clone(), message, queued_at });
@@ -208,17 +199,10 @@ impl Queue {
 
     /// Adds a message past the bound.
     pub(super) fn push_unbounded(&self, topic: &Topic, message: BaseMessage) {
-        if self.reserve_quietly() {
-            return self.push(topic, message, false);
-        }
-        if !self.closed.load(Ordering::Acquire) {
-            self.unbounded.fetch_add(1, Ordering::Relaxed);
+        if !self.room.is_closed() {
+            self.room.take_past_bound(1);
             self.push(topic, message, false);
         }
-    }
-
-    fn reserve_quietly(&self) -> bool {
-        self.room.try_acquire().map(tokio::sync::SemaphorePermit::forget).is_ok()
     }
 
     fn enqueue(&self, entry: Entry) {
@@ -264,24 +248,24 @@ impl Queue {
         if settled == 0 {
             return;
         }
-        let without_permit = self
-            .unbounded
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
-                (count > 0).then(|| count - count.min(settled))
-            })
-            .map_or(0, |count| count.min(settled));
-        self.room.add_permits(settled - without_permit);
-        if self.held.fetch_sub(settled, Ordering::AcqRel) == settled {
+        self.room.settle(settled as u64);
+        self.after_settling();
+    }
+
+    fn after_settling(&self) {
+        // Whoever waits for an empty queue counted themselves before they looked at what is held.
+        let closed = self.room.is_closed();
+        if (closed || self.watchers.load(Ordering::Relaxed) > 0) && self.room.held() == 0 {
             self.emptied.notify_waiters();
-            if self.closed.load(Ordering::Acquire) {
+            if closed {
                 self.idle.wake_all();
             }
         }
     }
 
-    fn count_drop(&self) -> Room {
+    fn count_drop(&self) -> Reservation {
         self.dropped.fetch_add(1, Ordering::Relaxed);
-        Room::Drop
+        Reservation::Drop
     }
 
     /// Drops the oldest message that nobody has in hand; its room passes to the new one.
@@ -301,7 +285,8 @@ impl Queue {
                 return false;
             }
             self.dropped.fetch_add(1, Ordering::Relaxed);
-            self.held.fetch_sub(1, Ordering::Relaxed);
+            self.room.take_past_bound(1);
+            self.room.settle(1);
             return true;
         }
     }
@@ -368,7 +353,6 @@ impl Queue {
     /// Takes nothing more in; receivers end when nothing is left.
     pub(super) fn close(&self) {
         self.room.close();
-        self.closed.store(true, Ordering::Release);
         self.idle.wake_all();
     }
 
@@ -378,7 +362,7 @@ impl Queue {
 
     /// Whether receivers have nothing more to wait for.
     pub(super) fn is_over(&self) -> bool {
-        self.closed.load(Ordering::Acquire) && self.held.load(Ordering::Acquire) == 0
+        self.room.is_closed() && self.room.held() == 0
     }
 
     pub(super) fn ready_is_empty(&self) -> bool {
@@ -395,22 +379,40 @@ impl Queue {
 pub(super) struct Reserved {
     queue: Arc<Queue>,
     messages: usize,
-    permits: usize,
+    room: usize,
 }
 
 impl Reserved {
     /// Uses the room: as many messages may be pushed to the queue as are given.
     pub(super) fn redeem(mut self) -> (Arc<Queue>, usize) {
-        let without_permit = self.messages - self.permits;
-        self.queue.unbounded.fetch_add(without_permit, Ordering::Relaxed);
-        self.permits = 0;
+        self.queue.room.take_past_bound((self.messages - self.room) as u64);
+        self.room = 0;
         (Arc::clone(&self.queue), self.messages)
     }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        self.queue.room.add_permits(self.permits);
+        if self.room > 0 {
+            self.queue.unreserve(self.room);
+        }
+    }
+}
+
+/// Counts somebody who waits for an empty queue.
+struct Watching<'a>(&'a Queue);
+
+impl<'a> Watching<'a> {
+    fn new(queue: &'a Queue) -> Self {
+        queue.watchers.fetch_add(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        Self(queue)
+    }
+}
+
+impl Drop for Watching<'_> {
+    fn drop(&mut self) {
+        self.0.watchers.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -439,9 +441,9 @@ impl Slot for LocalSlot {
 
     fn stats(&self) -> SlotStats {
         SlotStats {
-            held: self.queue.held.load(Ordering::Relaxed),
+            held: usize::try_from(self.queue.room.held()).unwrap_or(usize::MAX),
             capacity: self.queue.capacity,
-            accepted: self.queue.accepted.load(Ordering::Acquire),
+            accepted: self.queue.room.accepted(),
             dropped: self.queue.dropped(),
             delayed: self.queue.delayed.load(Ordering::Relaxed),
         }
@@ -483,9 +485,10 @@ impl Slot for LocalSlot {
 
     fn idle(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
+            let _watching = Watching::new(&self.queue);
             loop {
                 let emptied = self.queue.emptied.notified();
-                if self.queue.held.load(Ordering::Acquire) == 0 {
+                if self.queue.room.held() == 0 {
                     return;
                 }
                 emptied.await;

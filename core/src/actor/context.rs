@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use echo_bus::{SubscribeOptions, Transport};
 use echo_sdk::{
-    BaseMessage, BoxFuture, MessageTransport, Pattern, PublishError, RequestError, Subscription,
-    Topic,
+    BaseMessage, BoxFuture, MessageTransport, Offer, Pattern, PublishError, RequestError,
+    Subscription, Topic,
 };
 
 use super::effects;
@@ -20,6 +20,13 @@ pub(crate) struct PluginTransport {
 }
 
 impl MessageTransport for PluginTransport {
+    fn offer(&self, topic: &Topic, message: BaseMessage) -> Offer {
+        match effects::add(topic, message) {
+            Some(message) => self.transport.offer(topic, message),
+            None => Offer::Taken,
+        }
+    }
+
     fn try_publish(&self, topic: &Topic, message: BaseMessage) -> Result<(), PublishError> {
         match effects::add(topic, message) {
             Some(message) => self.transport.try_publish(topic, message),
@@ -100,6 +107,13 @@ pub(crate) struct ClientTransport {
 }
 
 impl MessageTransport for ClientTransport {
+    fn offer(&self, topic: &Topic, message: BaseMessage) -> Offer {
+        match self.intake.check() {
+            Ok(()) => self.transport.offer(topic, message),
+            Err(error) => Offer::Refused(error),
+        }
+    }
+
     fn try_publish(&self, topic: &Topic, message: BaseMessage) -> Result<(), PublishError> {
         self.intake.check()?;
         self.transport.try_publish(topic, message)

@@ -7,9 +7,9 @@ pub(crate) mod raw;
 mod wire;
 
 use std::fmt;
-use std::sync::OnceLock;
 
 use chrono::{DateTime, Utc};
+use once_cell::race::OnceBox;
 use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
@@ -33,7 +33,35 @@ pub struct BaseMessage {
     content: MessageRef,
     attempt: u16,
     hops: u16,
-    parsed: OnceLock<Box<Value>>,
+    has: Has,
+    parsed: OnceBox<Value>,
+}
+
+/// What a message has of what few have. It stands in the handle, so that whoever passes messages on need not
+/// touch the content, which another core wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Has(u8);
+
+impl Has {
+    const KEY: u8 = 1;
+    const SCHEMA: u8 = 2;
+    const TRACE: u8 = 4;
+    const REPLY_TO: u8 = 8;
+
+    fn of(content: &MessageRef) -> Self {
+        let bit = |bit: u8, part: Part| if content.part(part).is_some() { bit } else { 0 };
+        let traced = if content.trace().0 == [0; 16] { 0 } else { Self::TRACE };
+        Self(
+            bit(Self::KEY, Part::Key)
+                | bit(Self::SCHEMA, Part::Schema)
+                | bit(Self::REPLY_TO, Part::ReplyTo)
+                | traced,
+        )
+    }
+
+    fn any(self, bits: u8) -> bool {
+        self.0 & bits != 0
+    }
 }
 
 impl BaseMessage {
@@ -80,30 +108,28 @@ impl BaseMessage {
 
     /// The schema that the data keeps to, if it names one.
     pub fn schema(&self) -> Option<&str> {
-        self.content.text(Part::Schema)
+        self.text_of(Has::SCHEMA, Part::Schema)
     }
 
     /// The ordering key: messages of one topic and key are handled one after another.
     pub fn key(&self) -> Option<&str> {
-        self.content.text(Part::Key)
+        self.text_of(Has::KEY, Part::Key)
     }
 
     /// Where an answer is to be published, if one is wanted.
     pub fn reply_to(&self) -> Option<Topic> {
         // Checked when it was built, so it is a topic.
-        self.content.text(Part::ReplyTo).and_then(|text| Topic::new(text).ok())
+        self.text_of(Has::REPLY_TO, Part::ReplyTo).and_then(|text| Topic::new(text).ok())
     }
 
     /// Where in a distributed trace the message was made, if its sender says so.
     pub fn trace_context(&self) -> Option<TraceContext> {
+        if !self.has.any(Has::TRACE) {
+            return None;
+        }
         let (trace_id, span_id, flags) = self.content.trace();
-        let tracestate = || self.content.text(Part::TraceState).map(str::to_owned);
-        (trace_id != [0; 16]).then(|| TraceContext {
-            trace_id,
-            span_id,
-            flags,
-            tracestate: tracestate(),
-        })
+        let tracestate = self.content.text(Part::TraceState).map(str::to_owned);
+        Some(TraceContext { trace_id, span_id, flags, tracestate })
     }
 
     /// The fields that the sender added beside what every message has: names and values, as headers of NATS
@@ -189,6 +215,10 @@ impl BaseMessage {
         Ok(Self { attempt: self.attempt, hops: self.hops, ..Self::from_content(content) })
     }
 
+    fn text_of(&self, bit: u8, part: Part) -> Option<&str> {
+        if self.has.any(bit) { self.content.text(part) } else { None }
+    }
+
     pub(crate) fn content(&self) -> &MessageRef {
         &self.content
     }
@@ -198,7 +228,8 @@ impl BaseMessage {
     }
 
     pub(crate) fn from_content(content: MessageRef) -> Self {
-        Self { content, attempt: 0, hops: 0, parsed: OnceLock::new() }
+        let has = Has::of(&content);
+        Self { content, attempt: 0, hops: 0, has, parsed: OnceBox::new() }
     }
 }
 
@@ -208,7 +239,8 @@ impl Clone for BaseMessage {
             content: self.content.clone(),
             attempt: self.attempt,
             hops: self.hops,
-            parsed: OnceLock::new(),
+            has: self.has,
+            parsed: OnceBox::new(),
         }
     }
 }
