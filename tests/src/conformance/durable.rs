@@ -1,0 +1,82 @@
+//! Topics that outlive their hosts.
+
+use std::time::Duration;
+
+use echo_bus::Settlement;
+use tokio::time::Instant;
+
+use super::{Bed, keyed, message, take, take_all};
+
+/// Once `publish` has returned, a host that is killed loses nothing.
+pub async fn what_was_published_outlives_the_host(bed: Bed) {
+    let slot = bed.slot("one", &["durable.>"], 100).await;
+    for number in 0..50 {
+        bed.publish("durable.a", message(number)).await;
+    }
+    bed.publish("durable.b", keyed("k", 50)).await;
+    drop(slot);
+    let bed = bed.kill_and_start_again().await;
+    let slot = bed.slot("one", &["durable.>"], 100).await;
+    assert_eq!(take_all(&mut slot.receiver(), 51).await, (0..51).collect::<Vec<_>>());
+}
+
+/// What was settled as done does not come back after a restart.
+pub async fn what_was_settled_does_not_come_back(bed: Bed) {
+    let slot = bed.slot("one", &["durable.>"], 100).await;
+    for number in 0..10 {
+        bed.publish("durable.a", message(number)).await;
+    }
+    assert_eq!(take_all(&mut slot.receiver(), 6).await, [0, 1, 2, 3, 4, 5]);
+    bed.bus.close();
+    bed.bus.closed().await;
+    drop(slot);
+    let bed = bed.kill_and_start_again().await;
+    let slot = bed.slot("one", &["durable.>"], 100).await;
+    let mut receiver = slot.receiver();
+    assert_eq!(take_all(&mut receiver, 4).await, [6, 7, 8, 9]);
+    assert!(bed.never(take(&mut receiver)).await);
+}
+
+/// What was in hand when the host was killed comes back, one attempt older where attempts outlive the host.
+pub async fn what_was_in_hand_comes_back(bed: Bed) {
+    let slot = bed.slot("one", &["durable.>"], 100).await;
+    bed.publish("durable.a", message(1)).await;
+    let mut receiver = slot.receiver();
+    assert_eq!(take(&mut receiver).await, Some((1, 1)));
+    drop((receiver, slot));
+    let bed = bed.kill_and_start_again().await;
+    let slot = bed.slot("one", &["durable.>"], 100).await;
+    let (number, attempt) = take(&mut slot.receiver()).await.unwrap();
+    assert!(number == 1 && (1..=2).contains(&attempt), "{number}, attempt {attempt}");
+}
+
+/// The id deduplicates: a second message of the same id is dropped.
+pub async fn a_second_message_of_an_id_is_dropped(bed: Bed) {
+    let slot = bed.slot("one", &["durable.>"], 100).await;
+    let twice = message(1);
+    bed.publish("durable.a", twice.clone()).await;
+    bed.publish("durable.a", twice).await;
+    bed.publish("durable.a", message(2)).await;
+    let mut receiver = slot.receiver();
+    assert_eq!(take_all(&mut receiver, 2).await, [1, 2]);
+    assert!(bed.never(take(&mut receiver)).await);
+}
+
+/// A message that waited for its retry when the host was killed comes back, no earlier than it was to.
+pub async fn a_retry_outlives_the_host(bed: Bed) {
+    let slot = bed.slot("one", &["durable.>"], 100).await;
+    bed.publish("durable.a", message(1)).await;
+    let mut receiver = slot.receiver();
+    take(&mut receiver).await;
+    let asked = Instant::now();
+    receiver.settle(Settlement::Again(Duration::from_secs(1)));
+    receiver.flush();
+    bed.bus.close();
+    bed.bus.closed().await;
+    drop((receiver, slot));
+    let bed = bed.kill_and_start_again().await;
+    let slot = bed.slot("one", &["durable.>"], 100).await;
+    let (number, _) = take(&mut slot.receiver()).await.unwrap();
+    assert_eq!(number, 1);
+    assert!(asked.elapsed() >= Duration::from_secs(1) || bed.name() == "local");
+}
