@@ -1,0 +1,98 @@
+//! The cases: what is asked, and the sides that answer.
+
+mod fan;
+pub(crate) mod idle;
+pub(crate) mod matching;
+mod request;
+mod work_queue;
+
+use std::io::Write;
+
+use tokio::runtime::Runtime;
+
+use crate::BenchError;
+use crate::harness::Contender;
+
+/// One question.
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    /// What is measured, in one line.
+    about: &'static str,
+    /// Brings all sides up; what a side needs lives as long as its closure.
+    pub(crate) sides: fn(&Runtime) -> Result<Vec<Contender>, BenchError>,
+}
+
+const CASES: &[Case] = &[
+    Case {
+        name: "work_queue",
+        about: "one publisher, one topic, 8 workers; each message acknowledged; the message prebuilt",
+        sides: work_queue::prebuilt,
+    },
+    Case {
+        name: "work_queue_fresh",
+        about: "the same with each message built, one field read as a type, and dropped",
+        sides: work_queue::fresh,
+    },
+    Case {
+        name: "fan_out_1_8",
+        about: "one publisher, 8 plugins of one worker, each gets all; deliveries a second",
+        sides: fan::out,
+    },
+    Case {
+        name: "fan_in_8_1",
+        about: "8 publishers, one plugin of one worker",
+        sides: fan::into_one,
+    },
+    Case {
+        name: "request",
+        about: "one request after another, each answered by a plugin; the time from asking to the answer",
+        sides: request::sides,
+    },
+    Case {
+        name: "idle_to_handled",
+        about: "one message to an idle bus; the time from publishing to its handler, the waking of a core included",
+        sides: idle::sides,
+    },
+    Case {
+        name: "match_uncached",
+        about: "the subscribers of a topic among 10,000 patterns, looked up each time",
+        sides: matching::uncached,
+    },
+    Case {
+        name: "match_cached",
+        about: "the same, remembered by the publishing thread",
+        sides: matching::cached,
+    },
+    Case {
+        name: "publish_1_subscription",
+        about: "publishing alone, to one subscription that is the only one",
+        sides: matching::publish_1,
+    },
+    Case {
+        name: "publish_100k_subscriptions",
+        about: "publishing alone, to one subscription of 100,000",
+        sides: matching::publish_100k,
+    },
+];
+
+/// Prints the cases' names with what each measures.
+pub(crate) fn list(out: &mut dyn Write) -> Result<(), BenchError> {
+    for Case { name, about, .. } in CASES {
+        writeln!(out, "{name:<28}{about}")?;
+    }
+    Ok(())
+}
+
+/// The cases of these names, all without one.
+pub(crate) fn chosen(names: &[String]) -> Result<Vec<&'static Case>, BenchError> {
+    if names.is_empty() {
+        return Ok(CASES.iter().collect());
+    }
+    let find = |name: &String| {
+        CASES.iter().find(|case| case.name == name).ok_or_else(|| BenchError::UnknownCase {
+            name: name.clone(),
+            known: CASES.iter().map(|case| case.name).collect::<Vec<_>>().join(", "),
+        })
+    };
+    names.iter().map(find).collect()
+}

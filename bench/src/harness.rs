@@ -1,0 +1,190 @@
+//! How a case is measured: the sides take turns, and the medians count.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use echo_sdk::BoxFuture;
+use serde::Serialize;
+use tokio::runtime::Runtime;
+
+use crate::cases::Case;
+use crate::{BenchError, Options};
+
+/// The name of our own side.
+pub(crate) const OURS: &str = "echo-core";
+
+/// How long a round may take before it counts as stuck.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How many messages the first round of the warm-up has.
+const FIRST: u64 = 1_000;
+
+/// What one round has shown.
+#[derive(Debug, Default)]
+pub(crate) struct Round {
+    /// How many messages were delivered.
+    pub(crate) delivered: u64,
+    /// How long all of them took.
+    pub(crate) took: Duration,
+    /// How long each of them took, in nanoseconds, where the case is about that.
+    pub(crate) latencies: Vec<u64>,
+}
+
+impl Round {
+    /// A round that is over now.
+    pub(crate) fn since(began: Instant, delivered: u64) -> Self {
+        Self { delivered, took: began.elapsed(), latencies: Vec::new() }
+    }
+
+    fn rate(&self) -> f64 {
+        self.delivered as f64 / self.took.as_secs_f64().max(f64::MIN_POSITIVE)
+    }
+}
+
+/// A round under way; it runs as a task of the case's runtime.
+pub(crate) type Running = BoxFuture<'static, Result<Round, BenchError>>;
+
+/// One side of a case: it can run rounds of so many messages.
+pub(crate) struct Contender {
+    peer: &'static str,
+    round: Box<dyn Fn(u64) -> Running>,
+}
+
+impl Contender {
+    pub(crate) fn new<F>(peer: &'static str, round: impl Fn(u64) -> F + 'static) -> Self
+    where
+        F: Future<Output = Result<Round, BenchError>> + Send + 'static,
+    {
+        Self { peer, round: Box::new(move |messages| Box::pin(round(messages))) }
+    }
+
+    fn run(&self, runtime: &Runtime, messages: u64) -> Result<Round, BenchError> {
+        let (peer, round) = (self.peer, (self.round)(messages));
+        runtime.block_on(async move {
+            match tokio::time::timeout(PATIENCE, tokio::spawn(round)).await {
+                Ok(Ok(round)) => round,
+                Ok(Err(error)) => Err(BenchError::Peer { peer, fault: format!("broke: {error}") }),
+                Err(_) => Err(BenchError::Stuck { peer, messages, patience: PATIENCE }),
+            }
+        })
+    }
+
+    /// Runs growing rounds until one is long enough to tell how many messages a full one has.
+    fn warm_up(&self, runtime: &Runtime, options: &Options) -> Result<u64, BenchError> {
+        let target = options.round().as_secs_f64();
+        let mut messages = options.messages.unwrap_or(FIRST);
+        loop {
+            let took = self.run(runtime, messages)?.took.as_secs_f64();
+            if options.messages.is_some() {
+                return Ok(messages);
+            }
+            let factor = target / took.max(1e-9);
+            if factor < 4.0 {
+                return Ok(((messages as f64 * factor) as u64).max(1));
+            }
+            messages = (messages as f64 * (factor / 2.0).min(32.0)) as u64;
+        }
+    }
+}
+
+/// The medians of one side: a line of the output. What a case does not measure is left out.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Figures {
+    pub(crate) case: &'static str,
+    pub(crate) peer: &'static str,
+    pub(crate) msgs_per_s: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) p50_ns: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) p99_ns: Option<u64>,
+}
+
+impl Figures {
+    fn of(case: &'static str, peer: &'static str, rounds: &mut [Round]) -> Self {
+        let mut rates: Vec<f64> = rounds.iter().map(Round::rate).collect();
+        rates.sort_by(f64::total_cmp);
+        rounds.iter_mut().for_each(|round| round.latencies.sort_unstable());
+        let of_rounds = |share| {
+            let mut all: Vec<u64> =
+                rounds.iter().filter_map(|round| quantile(&round.latencies, share)).collect();
+            all.sort_unstable();
+            quantile(&all, 0.5)
+        };
+        Self {
+            case,
+            peer,
+            msgs_per_s: quantile(&rates, 0.5).unwrap_or_default().round() as u64,
+            p50_ns: of_rounds(0.5),
+            p99_ns: of_rounds(0.99),
+        }
+    }
+}
+
+/// The value below which this share of the sorted values lies.
+fn quantile<T: Copy>(sorted: &[T], share: f64) -> Option<T> {
+    let last = sorted.len().checked_sub(1)?;
+    sorted.get((last as f64 * share).round() as usize).copied()
+}
+
+/// Measures one case: warms its sides up, lets them take turns, prints the medians.
+pub(crate) fn measure(
+    case: &'static Case,
+    options: &Options,
+    out: &mut dyn Write,
+    notes: &mut dyn Write,
+) -> Result<Vec<Figures>, BenchError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let mut sides = (case.sides)(&runtime)?;
+    let known = sides.iter().map(|side| side.peer).collect::<Vec<_>>().join(", ");
+    sides.retain(|side| options.wants(side.peer));
+    if sides.is_empty() {
+        return Err(BenchError::UnknownPeer { case: case.name, known });
+    }
+    let mut messages = Vec::with_capacity(sides.len());
+    for side in &sides {
+        messages.push(side.warm_up(&runtime, options)?);
+    }
+    let mut rounds: Vec<Vec<Round>> = sides.iter().map(|_| Vec::new()).collect();
+    for repeat in 0..options.rounds() as usize {
+        // Each begins in turn, so that nobody always comes after the same other.
+        for place in (0..sides.len()).map(|offset| (repeat + offset) % sides.len()) {
+            let (Some(side), Some(messages)) = (sides.get(place), messages.get(place)) else {
+                continue;
+            };
+            let round = side.run(&runtime, *messages)?;
+            rounds.extend_at(place, round);
+        }
+    }
+    let figures = sides.iter().zip(&mut rounds).map(|(side, rounds)| {
+        let spread = spread(rounds);
+        (Figures::of(case.name, side.peer, rounds), spread)
+    });
+    let mut lines = Vec::new();
+    for (figures, (low, high)) in figures {
+        writeln!(out, "{}", serde_json::to_string(&figures).unwrap_or_default())?;
+        writeln!(notes, "# {} {}: {low:.0} to {high:.0} a second", case.name, figures.peer)?;
+        lines.push(figures);
+    }
+    out.flush()?;
+    Ok(lines)
+}
+
+trait ExtendAt {
+    fn extend_at(&mut self, place: usize, round: Round);
+}
+
+impl ExtendAt for Vec<Vec<Round>> {
+    fn extend_at(&mut self, place: usize, round: Round) {
+        if let Some(rounds) = self.get_mut(place) {
+            rounds.push(round);
+        }
+    }
+}
+
+/// The slowest and the fastest round.
+fn spread(rounds: &[Round]) -> (f64, f64) {
+    rounds
+        .iter()
+        .map(Round::rate)
+        .fold((f64::INFINITY, 0.0), |(low, high), rate| (low.min(rate), high.max(rate)))
+}

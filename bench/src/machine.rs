@@ -1,0 +1,27 @@
+//! What the figures were measured on.
+
+use std::fs;
+use std::io::{self, Write};
+
+use crate::Options;
+
+/// Writes one line on the machine and the build: no figure says anything without it.
+pub(crate) fn describe(options: &Options, notes: &mut dyn Write) -> io::Result<()> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let model = model().unwrap_or_else(|| "an unknown processor".to_owned());
+    let allocator = options.allocator.unwrap_or("the system's");
+    let build = if cfg!(debug_assertions) { "with debug assertions" } else { "optimised" };
+    let (rounds, round) = (options.rounds(), echo_sdk::duration::format(options.round()));
+    writeln!(
+        notes,
+        "# {cores} cores of {model}; allocator: {allocator}; build: {build}; \
+         medians of {rounds} rounds of about {round} that take turns"
+    )
+}
+
+/// The processor's model, as Linux tells it.
+fn model() -> Option<String> {
+    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
+    line.split_once(':').map(|(_, model)| model.trim().to_owned())
+}

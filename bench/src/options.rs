@@ -1,0 +1,49 @@
+//! What a run of the measurements can be told.
+
+use std::time::Duration;
+
+/// What to measure, and how long. Also the arguments of the command line.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Options {
+    /// The cases to measure; all of them without a name.
+    #[arg(value_name = "CASE")]
+    pub cases: Vec<String>,
+    /// Lists the cases and measures nothing.
+    #[arg(long)]
+    pub list: bool,
+    /// How many messages a round has; without it, as many as take a quarter of a second.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub messages: Option<u64>,
+    /// How many rounds each side runs, of which the median counts.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub repeats: Option<u32>,
+    /// Measures shortly: for a look, not for figures to quote.
+    #[arg(long)]
+    pub quick: bool,
+    /// Measures these sides alone, such as `echo-core`. May be repeated.
+    #[arg(long, value_name = "PEER")]
+    pub peer: Vec<String>,
+    /// Compares the medians with the bars that the project has set itself, and fails where one is missed.
+    #[arg(long)]
+    pub check: bool,
+    /// What the program allocates with, for the first line.
+    #[arg(skip = None)]
+    pub allocator: Option<&'static str>,
+}
+
+impl Options {
+    /// How long a round is to take.
+    pub(crate) fn round(&self) -> Duration {
+        Duration::from_millis(if self.quick { 40 } else { 250 })
+    }
+
+    /// How many rounds each side runs.
+    pub(crate) fn rounds(&self) -> u32 {
+        self.repeats.unwrap_or(if self.quick { 3 } else { 7 })
+    }
+
+    /// Whether a side is to be measured.
+    pub(crate) fn wants(&self, peer: &str) -> bool {
+        self.peer.is_empty() || self.peer.iter().any(|wanted| wanted == peer)
+    }
+}

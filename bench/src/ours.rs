@@ -1,0 +1,71 @@
+//! Our own side: a host with all that a host does.
+
+use std::sync::{Arc, OnceLock};
+
+use echo_core::config::TelemetryConfig;
+use echo_core::telemetry::{self, Exports, TelemetryError, TelemetryGuard};
+use echo_core::{Config, Host};
+use echo_sdk::{Manifest, Plugin, PluginContext, PluginError};
+use serde_json::json;
+
+use crate::BenchError;
+use crate::work::{QUEUE, WORKERS};
+
+/// A plugin's slot in a host that is measured.
+#[derive(Debug, Clone)]
+pub(crate) struct Place<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) subscriptions: &'a [&'a str],
+    pub(crate) workers: usize,
+    pub(crate) queue: usize,
+}
+
+impl Default for Place<'_> {
+    fn default() -> Self {
+        let subscriptions = &[crate::work::TOPIC];
+        Self { name: "bench", subscriptions, workers: WORKERS, queue: QUEUE }
+    }
+}
+
+impl Place<'_> {
+    /// The manifest of a plugin that asks for the deadline, the retries and the dead letters that every
+    /// plugin has, and for a pool that stays as it is.
+    pub(crate) fn manifest(&self) -> Result<Manifest, BenchError> {
+        let manifest = json!({
+            "name": self.name,
+            "version": "1.0.0",
+            "description": "is measured",
+            "subscriptions": self.subscriptions,
+            "worker_pool": {
+                "min_workers": self.workers,
+                "max_workers": self.workers,
+                "queue_size": self.queue,
+                "adaptive_scaling": false,
+            },
+        });
+        Ok(Manifest::from_json(&manifest.to_string())?)
+    }
+}
+
+/// Starts a host of one plugin, with metrics recorded.
+pub(crate) async fn host<P: Plugin>(
+    place: Place<'_>,
+    plugin: impl Fn(PluginContext) -> Result<P, PluginError> + Send + Sync + 'static,
+) -> Result<Arc<Host>, BenchError> {
+    let builder = Host::builder().config(Config::default()).telemetry(exports()?);
+    Ok(Arc::new(builder.plugin(place.manifest()?, plugin).start().await?))
+}
+
+/// Metrics go to a recorder that Prometheus could scrape, as in a host that serves.
+pub(crate) fn exports() -> Result<Exports, TelemetryError> {
+    static GUARD: OnceLock<TelemetryGuard> = OnceLock::new();
+    if let Some(guard) = GUARD.get() {
+        return Ok(guard.exports());
+    }
+    let config = TelemetryConfig {
+        prometheus: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
+        ..TelemetryConfig::default()
+    };
+    let guard = telemetry::init(&config)?;
+    Ok(GUARD.get_or_init(|| guard).exports())
+}
