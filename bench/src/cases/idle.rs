@@ -1,11 +1,12 @@
 //! One message to a bus on which nothing happens: how long until its handler runs.
 //!
-//! The publisher is a thread outside of the runtime, whose own threads are all asleep; what is measured is
-//! for the most part how long the system takes to wake one.
+//! The publisher is a thread outside of the runtime, whose own threads are all asleep, and goes to sleep
+//! itself once it has published; what is measured is for the most part how long the system takes to wake a
+//! thread.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use echo_sdk::{BaseMessage, Plugin, PluginError, ProcessingStatus, Topic};
@@ -25,20 +26,27 @@ pub(crate) struct StopWatch {
     epoch: Instant,
     /// When the message was handled, in nanoseconds since the epoch; 0 while it is not.
     handled_at: AtomicU64,
+    /// Who waits for that.
+    publisher: Mutex<Option<Thread>>,
 }
 
 impl StopWatch {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { epoch: Instant::now(), handled_at: AtomicU64::new(0) })
+        Arc::new(Self { epoch: Instant::now(), handled_at: AtomicU64::new(0), publisher: Mutex::default() })
     }
 
     fn now(&self) -> u64 {
         self.epoch.elapsed().as_nanos() as u64
     }
 
-    /// Stops the clock.
+    /// Stops the clock, then wakes the publisher.
     pub(crate) fn stop(&self) {
         self.handled_at.store(self.now(), Ordering::Release);
+        if let Ok(publisher) = self.publisher.lock()
+            && let Some(publisher) = &*publisher
+        {
+            publisher.unpark();
+        }
     }
 
     /// Sends one message after another, each to an idle bus, and takes the times; on a thread of its own.
@@ -50,6 +58,9 @@ impl StopWatch {
         let runtime = Handle::current();
         let times = move || {
             let _within = runtime.enter();
+            if let Ok(mut publisher) = self.publisher.lock() {
+                *publisher = Some(thread::current());
+            }
             let began = Instant::now();
             let mut latencies = Vec::with_capacity(messages as usize);
             for _ in 0..messages {
@@ -74,11 +85,12 @@ impl StopWatch {
         round
     }
 
-    /// When the clock was stopped. Looks all the time, which keeps this core awake and no other.
+    /// Waits until the clock is stopped, asleep: a thread that only looks would keep the system from
+    /// running the woken one on its core. Gives the time at which it was stopped.
     fn stopped(&self) -> u64 {
         loop {
             match self.handled_at.load(Ordering::Acquire) {
-                0 => std::hint::spin_loop(),
+                0 => thread::park(),
                 at => return at,
             }
         }

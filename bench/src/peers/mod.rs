@@ -58,7 +58,7 @@ const LOOK_EVERY: u64 = 256;
 /// would hold is outstanding.
 async fn hold_back(handled: &Tally, before: u64, published: u64) {
     if published.is_multiple_of(LOOK_EVERY) {
-        while before + published - handled.sum() >= QUEUE as u64 {
+        while (before + published).saturating_sub(handled.sum()) >= QUEUE as u64 {
             tokio::task::yield_now().await;
         }
     }

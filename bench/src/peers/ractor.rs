@@ -92,7 +92,7 @@ pub(super) async fn work_queue(making: Making) -> Result<Contender, BenchError> 
                 };
                 let cast = factory.cast(FactoryMessage::Dispatch(job));
                 cast.map_err(|error| BenchError::peer(PEER, error))?;
-                hold_back(&handled, before, number).await;
+                hold_back(&handled, before, number + 1).await;
             }
             handled.reach(before + messages).await;
             Ok(Round::since(began, messages))
