@@ -1,0 +1,407 @@
+//! The thread that writes.
+//!
+//! It owns the files and everything that is known of their ends. A turn of its loop takes what has gathered,
+//! writes it behind the last batch, syncs, makes it count in the index, and tells all who wait for it; what
+//! comes in meanwhile is the next batch. Between batches it frees the oldest segments, sees to it that there
+//! is a spare, and moves what old segments still hold.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::LogError;
+use crate::batch::Batch;
+use crate::compact::{Compaction, Moves};
+use crate::disk::{DiskFile, is_no_space};
+use crate::files::Files;
+use crate::frame::{self, Stamp};
+use crate::front::Gathered;
+use crate::index::{Location, Segment};
+use crate::log::{Shared, unix_seconds};
+use crate::options::SyncPolicy;
+use crate::record::{self, ops};
+use crate::{Settlement, SlotId};
+
+/// How often it looks for room when there was none.
+pub(crate) const LOOK_FOR_ROOM: Duration = Duration::from_millis(100);
+
+/// The most bytes that a settlement takes.
+const SETTLEMENT: usize = 23;
+
+/// The segment that is written to.
+pub(crate) struct Current {
+    pub(crate) number: u32,
+    pub(crate) file: Arc<dyn DiskFile>,
+    /// Where the next record goes.
+    pub(crate) end: u32,
+    pub(crate) synced: u32,
+}
+
+/// Why a batch did not get to the disk.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// There is no room; that may pass.
+    NoRoom(LogError),
+    /// The disk cannot be trusted any more.
+    Broken(io::Error),
+}
+
+pub(crate) struct Writer {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) files: Files,
+    pub(crate) current: Option<Current>,
+    /// The number and the end of the segment before.
+    pub(crate) before: Option<(u32, u32)>,
+    /// Of the next record.
+    pub(crate) next_number: u64,
+    /// Settlements that are not written yet; they wait for room if there is none.
+    pub(crate) settled: Vec<(SlotId, u64, Settlement)>,
+    /// There was no room; when to look again.
+    pub(crate) look_again: Option<Instant>,
+    pub(crate) compaction: Option<Compaction>,
+    /// Since when something is written and not synced.
+    pub(crate) unsynced_since: Option<Instant>,
+    /// Memory to be used again.
+    used: Gathered,
+    /// The batch that the disk failed under.
+    failed: Option<Arc<Batch>>,
+}
+
+impl Writer {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        files: Files,
+        before: Option<(u32, u32)>,
+        next_number: u64,
+    ) -> Self {
+        Self {
+            shared,
+            files,
+            current: None,
+            before,
+            next_number,
+            settled: Vec::new(),
+            look_again: None,
+            compaction: None,
+            unsynced_since: None,
+            used: Gathered::default(),
+            failed: None,
+        }
+    }
+
+    /// Runs until the log is closed or broken.
+    pub(crate) fn run(mut self) {
+        let ended = loop {
+            let Some(gathered) = self.wait() else { break self.end() };
+            if let Err(error) = self.turn(gathered) {
+                break Err(error);
+            }
+        };
+        let ended = ended.map_err(|error| self.shared.broken(error));
+        self.shared.end(ended.clone());
+        if let (Some(batch), Err(error)) = (self.failed, ended) {
+            batch.complete(Err(error));
+        }
+    }
+
+    /// Waits for something to do; `None` when that is to end.
+    fn wait(&mut self) -> Option<Gathered> {
+        let mut front = self.shared.front.lock();
+        let goes_on = self.compaction.is_some() || !(self.settled.is_empty() || self.is_stuck());
+        loop {
+            if goes_on || !front.gathered.is_empty() {
+                return Some(front.take(std::mem::take(&mut self.used)));
+            }
+            if front.must_stop {
+                return None;
+            }
+            front.is_idle = true;
+            let timed_out = match self.deadline() {
+                Some(deadline) => self.shared.wake.wait_until(&mut front, deadline).timed_out(),
+                None => {
+                    self.shared.wake.wait(&mut front);
+                    false
+                }
+            };
+            front.is_idle = false;
+            if timed_out {
+                return Some(front.take(std::mem::take(&mut self.used)));
+            }
+        }
+    }
+
+    /// Whether there was no room a moment ago.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.look_again.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// When there is something to do even if nothing comes.
+    fn deadline(&self) -> Option<Instant> {
+        let is_wanted = !self.files.has_spare() || !self.settled.is_empty();
+        let room = self.look_again.filter(|_| is_wanted);
+        let sync = match (self.shared.options.sync, self.unsynced_since) {
+            (SyncPolicy::Interval(interval), Some(since)) => since.checked_add(interval),
+            _ => None,
+        };
+        room.into_iter().chain(sync).min()
+    }
+
+    /// Writes a batch and tells how it went, then keeps house. An error means that the disk is broken; then
+    /// nobody has been told yet.
+    fn turn(&mut self, mut gathered: Gathered) -> io::Result<()> {
+        let moves = match self.moves() {
+            Ok(moves) => moves,
+            Err(error) => {
+                self.failed = Some(gathered.batch);
+                return Err(error);
+            }
+        };
+        self.settled.append(&mut gathered.settled);
+        match self.write(&moves, &mut gathered) {
+            Ok(()) => {
+                self.look_again = None;
+                if moves.is_last {
+                    self.finish_compaction();
+                }
+                self.shared.after_batch();
+                gathered.batch.complete(Ok(()));
+            }
+            Err(Failure::NoRoom(error)) => self.refuse(&gathered, error),
+            Err(Failure::Broken(error)) => {
+                self.failed = Some(gathered.batch);
+                return Err(error);
+            }
+        }
+        self.used = gathered;
+        self.keep_house()
+    }
+
+    fn moves(&mut self) -> io::Result<Moves> {
+        let budget = (self.files.size as usize / 16).min(256 << 10);
+        let Some(compaction) = &mut self.compaction else { return Ok(Moves::default()) };
+        compaction.step(&self.shared, budget).map_err(io::Error::other)
+    }
+
+    /// Writes moved records, what has gathered, and what was settled, in this order.
+    fn write(&mut self, moves: &Moves, gathered: &mut Gathered) -> Result<(), Failure> {
+        let chunk = self.files.size as usize / 8 / SETTLEMENT;
+        let mut written = self.add_settled(&mut gathered.frames, chunk);
+        self.write_part(&moves.frames, &mut gathered.frames)?;
+        self.settled.drain(..written);
+        while !self.settled.is_empty() {
+            let mut frames = Vec::new();
+            written = self.add_settled(&mut frames, chunk);
+            self.write_part(&[], &mut frames)?;
+            self.settled.drain(..written);
+        }
+        let is_due = match self.shared.options.sync {
+            SyncPolicy::Interval(interval) => {
+                self.unsynced_since.is_some_and(|since| since.elapsed() >= interval)
+            }
+            SyncPolicy::EachBatch | SyncPolicy::Never => false,
+        };
+        match gathered.must_sync || is_due {
+            true => self.sync().map_err(Failure::Broken),
+            false => Ok(()),
+        }
+    }
+
+    /// Appends a record of at most `most` settlements; gives how many it holds.
+    fn add_settled(&self, frames: &mut Vec<u8>, most: usize) -> usize {
+        let settled = self.settled.get(..most).unwrap_or(&self.settled);
+        if settled.is_empty() {
+            return 0;
+        }
+        let start = frame::begin(frames);
+        let mut writer = record::Writer(frames);
+        for (slot, seq, settlement) in settled {
+            match *settlement {
+                Settlement::Done => writer.ack(slot.0, *seq),
+                Settlement::Again { attempts, due } => writer.nak(slot.0, *seq, attempts, due),
+            }
+        }
+        frame::finish(frames, start);
+        settled.len()
+    }
+
+    fn write_part(&mut self, moves: &[u8], frames: &mut [u8]) -> Result<(), Failure> {
+        if moves.is_empty() && frames.is_empty() {
+            return Ok(());
+        }
+        let mut moves = moves.to_vec();
+        let current = self.room_for(moves.len() + frames.len())?;
+        let (segment, start, synced) = (current.number, current.end, current.synced);
+        let file = Arc::clone(&current.file);
+        let number = self.next_number;
+        let stamp = |number| Stamp { segment, synced, time: unix_seconds(), number };
+        let number = frame::stamp_all(&mut moves, stamp(number));
+        let number = frame::stamp_all(frames, stamp(number));
+        let mut end = start;
+        for part in [&*moves, &*frames].into_iter().filter(|part| !part.is_empty()) {
+            if let Err(error) = file.write(part, end.into()) {
+                return Err(self.not_written(&*file, start, error));
+            }
+            // A batch is smaller than a segment.
+            end += part.len() as u32;
+        }
+        if let Some(current) = &mut self.current {
+            current.end = end;
+        }
+        self.next_number = number;
+        self.unsynced_since.get_or_insert_with(Instant::now);
+        if self.shared.options.sync == SyncPolicy::EachBatch {
+            self.sync().map_err(Failure::Broken)?;
+        }
+        self.apply(segment, start, &[&moves, frames]);
+        Ok(())
+    }
+
+    /// What a failed write means. Where it was for want of room, nothing of the batch shall be found later,
+    /// and the next one goes to the same place.
+    fn not_written(&self, file: &dyn DiskFile, start: u32, error: io::Error) -> Failure {
+        if is_no_space(&error) && file.write(&[0; frame::HEAD], start.into()).is_ok() {
+            return Failure::NoRoom(self.shared.no_space(error));
+        }
+        Failure::Broken(error)
+    }
+
+    fn apply(&self, segment: u32, start: u32, parts: &[&[u8]]) {
+        let mut index = self.shared.index.lock();
+        let mut base = start;
+        for part in parts {
+            for (offset, body) in frame::bodies(part) {
+                let record = base + offset as u32;
+                for (at, len, op) in ops(body).filter_map(Result::ok) {
+                    let at = Location { segment, record, op: at as u32, len: len as u32 };
+                    index.apply(&op, at);
+                }
+            }
+            base += part.len() as u32;
+        }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        if let Some(current) = &mut self.current
+            && self.unsynced_since.take().is_some()
+        {
+            current.file.sync()?;
+            current.synced = current.end;
+        }
+        Ok(())
+    }
+
+    /// The current segment if that much fits into it, or else the next one.
+    fn room_for(&mut self, len: usize) -> Result<&Current, Failure> {
+        let fits = |current: &&Current| current.end as usize + len <= self.files.size as usize;
+        if self.current.as_ref().filter(fits).is_none() {
+            self.begin_segment()?;
+        }
+        let missing = || Failure::Broken(io::ErrorKind::NotFound.into());
+        self.current.as_ref().ok_or_else(missing)
+    }
+
+    /// Begins the next segment: what all later ones need to know stands at its head.
+    pub(crate) fn begin_segment(&mut self) -> Result<(), Failure> {
+        self.sync().map_err(Failure::Broken)?;
+        self.look_for_spare()?;
+        let before = self.current.as_ref().map(|it| (it.number, it.end)).or(self.before);
+        let (last, before) = before.unwrap_or((0, 0));
+        let number = last + 1;
+        let file = self.files.begin(number).map_err(Failure::Broken)?;
+        let file = file.ok_or_else(|| Failure::Broken(io::ErrorKind::NotFound.into()))?;
+        let (mut head, ids_below) = self.head(before);
+        let stamp =
+            Stamp { segment: number, synced: 0, time: unix_seconds(), number: self.next_number };
+        self.next_number = frame::stamp_all(&mut head, stamp);
+        file.write(&head, 0).map_err(Failure::Broken)?;
+        let mut index = self.shared.index.lock();
+        if let Some(segment) = index.segments.get_mut(&last) {
+            segment.ids_below = segment.ids_below.min(ids_below);
+        }
+        let len = u64::from(self.files.size);
+        let segment = Segment { file: Arc::clone(&file), len, live: 0, ids_below: u64::MAX };
+        index.segments.insert(number, segment);
+        self.current = Some(Current { number, file, end: head.len() as u32, synced: 0 });
+        self.unsynced_since = Some(Instant::now());
+        Ok(())
+    }
+
+    fn head(&self, before: u32) -> (Vec<u8>, u64) {
+        let mut head = Vec::new();
+        let start = frame::begin(&mut head);
+        let mut writer = record::Writer(&mut head);
+        let ids_below = {
+            let front = self.shared.front.lock();
+            writer.head(front.next_seq, front.next_slot, before);
+            front.window.next_number()
+        };
+        for (slot, registered) in &self.shared.index.lock().slots {
+            writer.slot(*slot, &registered.name, &registered.about);
+        }
+        frame::finish(&mut head, start);
+        (head, ids_below)
+    }
+
+    /// Sees to it that there is a spare.
+    pub(crate) fn look_for_spare(&mut self) -> Result<(), Failure> {
+        if self.files.has_spare() {
+            return Ok(());
+        }
+        let taken: u64 = self.shared.index.lock().segments.values().map(|it| it.len).sum();
+        let size = u64::from(self.files.size);
+        if taken + self.files.spare_bytes() + size > self.shared.options.max_bytes {
+            return Err(Failure::NoRoom(self.shared.over_quota()));
+        }
+        self.files.make_spare().map_err(|error| match is_no_space(&error) {
+            true => Failure::NoRoom(self.shared.no_space(error)),
+            false => Failure::Broken(error),
+        })
+    }
+
+    /// Tells all of a batch that there was no room for it. What was settled waits.
+    fn refuse(&mut self, gathered: &Gathered, error: LogError) {
+        self.look_again = Some(Instant::now() + LOOK_FOR_ROOM);
+        self.compaction = None;
+        let mut told = vec![Arc::clone(&gathered.batch)];
+        {
+            let index = self.shared.index.lock();
+            let slots: Vec<u32> = index.slots.keys().copied().collect();
+            drop(index);
+            let mut front = self.shared.front.lock();
+            let is_known = |slot| slots.contains(&slot);
+            front.take_back(&gathered.frames, is_known);
+            if front.gathered.has_duplicates {
+                // Of messages that are not kept after all.
+                let mut next = front.take(Gathered::default());
+                front.take_back(&next.frames, is_known);
+                self.settled.append(&mut next.settled);
+                told.push(next.batch);
+            }
+        }
+        self.coalesce();
+        told.into_iter().for_each(|batch| batch.complete(Err(error.clone())));
+    }
+
+    /// Of what a slot said of a message, the last counts.
+    fn coalesce(&mut self) {
+        let mut last = std::collections::BTreeMap::new();
+        for (slot, seq, settlement) in self.settled.drain(..) {
+            let settled = last.entry((slot, seq)).or_insert(settlement);
+            if *settled != Settlement::Done {
+                *settled = settlement;
+            }
+        }
+        self.settled.extend(last.into_iter().map(|((slot, seq), it)| (slot, seq, it)));
+    }
+
+    /// Everything that is left; then the last sync.
+    fn end(&mut self) -> io::Result<()> {
+        if self.settled.is_empty() || self.is_stuck() {
+            return self.sync();
+        }
+        match self.write(&Moves::default(), &mut Gathered::default()) {
+            Ok(()) | Err(Failure::NoRoom(_)) => self.sync(),
+            Err(Failure::Broken(error)) => Err(error),
+        }
+    }
+}
