@@ -41,31 +41,45 @@ impl Round {
     }
 }
 
-/// A round under way; it runs as a task of the case's runtime.
+/// A round under way.
 pub(crate) type Running = BoxFuture<'static, Result<Round, BenchError>>;
 
 /// One side of a case: it can run rounds of so many messages.
 pub(crate) struct Contender {
     peer: &'static str,
     round: Box<dyn Fn(u64) -> Running>,
+    is_task: bool,
 }
 
 impl Contender {
+    /// A side whose rounds are driven from a thread of their own, outside of the runtime: what is published
+    /// crosses from one core to another.
     pub(crate) fn new<F>(peer: &'static str, round: impl Fn(u64) -> F + 'static) -> Self
     where
         F: Future<Output = Result<Round, BenchError>> + Send + 'static,
     {
-        Self { peer, round: Box::new(move |messages| Box::pin(round(messages))) }
+        let round = Box::new(move |messages| Box::pin(round(messages)) as Running);
+        Self { peer, round, is_task: false }
+    }
+
+    /// The same side, its rounds driven by a task of the runtime, as most publishers are.
+    pub(crate) fn as_task(self) -> Self {
+        Self { is_task: true, ..self }
     }
 
     fn run(&self, runtime: &Runtime, messages: u64) -> Result<Round, BenchError> {
-        let (peer, round) = (self.peer, (self.round)(messages));
+        let (peer, is_task) = (self.peer, self.is_task);
+        let round = (self.round)(messages);
         runtime.block_on(async move {
-            match tokio::time::timeout(PATIENCE, tokio::spawn(round)).await {
-                Ok(Ok(round)) => round,
-                Ok(Err(error)) => Err(BenchError::Peer { peer, fault: format!("broke: {error}") }),
-                Err(_) => Err(BenchError::Stuck { peer, messages, patience: PATIENCE }),
-            }
+            let round = async {
+                if !is_task {
+                    return round.await;
+                }
+                let broke = |error| BenchError::Peer { peer, fault: format!("broke: {error}") };
+                tokio::spawn(round).await.map_err(broke)?
+            };
+            let stuck = BenchError::Stuck { peer, messages, patience: PATIENCE };
+            tokio::time::timeout(PATIENCE, round).await.map_err(|_| stuck)?
         })
     }
 

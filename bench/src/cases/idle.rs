@@ -4,8 +4,8 @@
 //! itself once it has published; what is measured is for the most part how long the system takes to wake a
 //! thread.
 
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,11 @@ pub(crate) struct StopWatch {
 
 impl StopWatch {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { epoch: Instant::now(), handled_at: AtomicU64::new(0), publisher: Mutex::default() })
+        Arc::new(Self {
+            epoch: Instant::now(),
+            handled_at: AtomicU64::new(0),
+            publisher: Mutex::default(),
+        })
     }
 
     fn now(&self) -> u64 {

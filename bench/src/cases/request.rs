@@ -58,5 +58,6 @@ async fn ours() -> Result<Contender, BenchError> {
             }
             Ok(Round { latencies, ..Round::since(began, messages) })
         }
-    }))
+    })
+    .as_task())
 }
