@@ -109,6 +109,7 @@ impl Config {
             faults.push(("/plugins/worker_pool".to_owned(), fault));
         }
         faults.extend(self.register_faults());
+        faults.extend(self.gateway.faults());
         faults
     }
 

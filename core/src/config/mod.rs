@@ -6,6 +6,7 @@
 //! all keys with their defaults; a test holds it to [`Config::default`].
 
 mod environment;
+mod gateway;
 mod load;
 mod plugins;
 mod sections;
@@ -14,6 +15,10 @@ mod size;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use gateway::{
+    Door, GatewayConfig, GatewayLimits, JwtAlgorithm, JwtConfig, Permissions, Secret, TlsConfig,
+    TokenConfig, TopicRules, UserConfig,
+};
 pub use load::{ConfigError, DEFAULT_CONFIG, FILE_NAMES};
 pub use plugins::{PluginSettings, PluginSettingsError, PluginSetup, PluginsConfig, PoolSettings};
 pub use sections::{
@@ -28,6 +33,8 @@ pub struct Config {
     pub bus: BusConfig,
     /// What happens to messages that are not handled at once.
     pub delivery: DeliveryConfig,
+    /// The doors for tools, and who may do what through them.
+    pub gateway: GatewayConfig,
     /// Which plugins run, and how.
     pub plugins: PluginsConfig,
     /// How suites are run.
