@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use crossbeam::deque::Worker;
-use echo_sdk::{BoxFuture, MessageStream, PublishError, Received};
+use echo_sdk::{BaseMessage, BoxFuture, MessageStream, PublishError, Received};
 
 use super::delays::Wait;
 use super::lanes::LaneId;
@@ -29,7 +29,9 @@ pub(super) struct LocalReceiver {
     /// The lane that this receiver owns, and how many of its messages it has taken in a row.
     lane: Option<(LaneId, u32)>,
     parked: bool,
-    settled: usize,
+    /// Messages that are done, kept so that they are let go, and their room given back, several at a time: each
+    /// of these writes where publishers write as well.
+    settled: Vec<BaseMessage>,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -40,7 +42,7 @@ impl LocalReceiver {
         let local = Worker::new_fifo();
         queue.add_stealer(id, local.stealer());
         let (in_hand, lane) = (None, None);
-        Self { id, queue, local, batch: 1, in_hand, lane, parked: false, settled: 0 }
+        Self { id, queue, local, batch: 1, in_hand, lane, parked: false, settled: Vec::new() }
     }
 
     /// Takes the next message in hand, if there is one.
@@ -170,8 +172,8 @@ impl Receiver for LocalReceiver {
         match settlement {
             Settlement::Again(delay) => self.retry(delivery, delay),
             Settlement::Done => {
-                self.settled += 1;
-                if self.settled >= RELEASE_AT || self.local.is_empty() {
+                self.settled.push(delivery.message);
+                if self.settled.len() >= RELEASE_AT || self.local.is_empty() {
                     self.flush();
                 }
             }
@@ -202,7 +204,9 @@ impl Receiver for LocalReceiver {
     }
 
     fn flush(&mut self) {
-        self.queue.release(std::mem::take(&mut self.settled));
+        let settled = self.settled.len();
+        self.settled.clear();
+        self.queue.release(settled);
     }
 }
 

@@ -1,4 +1,5 @@
-//! The routes that a thread remembers: one place for each hash of a topic, the newer one stays.
+//! The routes that a thread remembers: sets of a few places, one set for each hash of a topic; in a full set the
+//! places are given away in turn.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -8,10 +9,14 @@ use echo_sdk::Topic;
 
 use super::{Route, Target};
 
-/// Places for remembered routes, a power of two. A thread seldom publishes to more topics at a time.
-const PLACES: usize = 256;
+/// Sets for remembered routes, a power of two.
+const SETS: usize = 128;
+
+/// Places of a set. Together a thread remembers 512 topics: it seldom publishes to more at a time.
+const PLACES: usize = 4;
 
 struct Remembered {
+    hash: u64,
     router: u64,
     version: u64,
     topic: Topic,
@@ -19,8 +24,14 @@ struct Remembered {
     route: Box<dyn Any>,
 }
 
+#[derive(Default)]
+struct Set {
+    places: [Option<Remembered>; PLACES],
+    next: usize,
+}
+
 thread_local! {
-    static ROUTES: RefCell<Vec<Option<Remembered>>> = const { RefCell::new(Vec::new()) };
+    static ROUTES: RefCell<Vec<Set>> = const { RefCell::new(Vec::new()) };
 }
 
 pub(super) fn with<T: Target, R>(
@@ -36,23 +47,32 @@ pub(super) fn with<T: Target, R>(
             return use_route(&find());
         };
         if routes.is_empty() {
-            routes.resize_with(PLACES, || None);
+            routes.resize_with(SETS, Set::default);
         }
-        let place = hash(topic.as_str().as_bytes()) as usize % PLACES;
-        let Some(place) = routes.get_mut(place) else {
+        let hash = hash(topic.as_str().as_bytes());
+        let Some(set) = routes.get_mut(hash as usize % SETS) else {
             return use_route(&find());
         };
-        if let Some(known) = place
+        let is_it = |known: &&Remembered| {
+            known.hash == hash && known.router == router && known.topic == *topic
+        };
+        let known = set.places.iter().flatten().find(is_it);
+        if let Some(known) = known
             && known.version == version
-            && known.router == router
-            && known.topic == *topic
             && let Some(route) = known.route.downcast_ref::<Route<T>>()
         {
             return use_route(route);
         }
+        let place = set.places.iter().position(|place| place.as_ref().is_some_and(|p| is_it(&p)));
+        let place = place.unwrap_or_else(|| {
+            set.next = (set.next + 1) % PLACES;
+            set.next
+        });
         let route = find();
         let kept = Box::new(Arc::clone(&route));
-        *place = Some(Remembered { router, version, topic: topic.clone(), route: kept });
+        if let Some(place) = set.places.get_mut(place) {
+            *place = Some(Remembered { hash, router, version, topic: topic.clone(), route: kept });
+        }
         use_route(&route)
     })
 }
@@ -61,12 +81,13 @@ pub(super) fn with<T: Target, R>(
 /// a look-up in the trie.
 fn hash(bytes: &[u8]) -> u64 {
     const SEED: u64 = 0x51_7c_c1_b7_27_22_0a_95;
-    let mut chunks = bytes.chunks_exact(8);
     let mut hash = bytes.len() as u64;
     let mut mix = |word: u64| hash = (hash.rotate_left(5) ^ word).wrapping_mul(SEED);
-    for chunk in &mut chunks {
-        mix(chunk.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
+    let (words, rest) = bytes.as_chunks::<8>();
+    for word in words {
+        mix(u64::from_le_bytes(*word));
     }
-    mix(chunks.remainder().iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
+    mix(rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
+    // The high bits are the well mixed ones.
     hash ^ hash >> 32
 }

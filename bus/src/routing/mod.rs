@@ -6,6 +6,7 @@
 //! atomic and compares one topic.
 
 mod cache;
+mod children;
 mod trie;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use echo_sdk::{Pattern, Topic};
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 pub use trie::Trie;
 
@@ -80,13 +82,12 @@ impl<T: Target> Router<T> {
 
     /// Finds a topic's targets anew: each once, in the order in which they were added.
     pub fn find(&self, topic: &Topic) -> Route<T> {
-        let mut targets: Vec<Arc<T>> = Vec::new();
-        self.trie.load().visit(topic, &mut |target| {
-            targets.push(Arc::clone(target));
-        });
+        let trie = self.trie.load();
+        let mut targets: SmallVec<[&Arc<T>; 16]> = SmallVec::new();
+        trie.visit(topic, &mut |target| targets.push(target));
         targets.sort_unstable_by_key(|target| target.id());
         targets.dedup_by_key(|target| target.id());
-        targets.into()
+        targets.as_slice().iter().map(|target| Arc::clone(target)).collect()
     }
 
     /// Calls `use_route` with the topic's targets, remembered by this thread where it can be.

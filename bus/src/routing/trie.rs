@@ -4,6 +4,10 @@ use std::sync::Arc;
 
 use echo_sdk::{Pattern, Topic};
 
+use super::children::ChildrenOf;
+
+type Children<V> = ChildrenOf<Arc<Node<V>>>;
+
 /// A tree of tokens that holds values under patterns.
 ///
 /// Cloning is free; a change copies the nodes on its own path and shares the rest, and the maps of children
@@ -16,7 +20,7 @@ pub struct Trie<V> {
 
 #[derive(Debug)]
 struct Node<V> {
-    literal: imbl::HashMap<Box<str>, Arc<Node<V>>>,
+    literal: Children<V>,
     any: Option<Arc<Node<V>>>,
     /// Values of patterns that end here.
     here: Vec<V>,
@@ -26,7 +30,7 @@ struct Node<V> {
 
 impl<V> Default for Node<V> {
     fn default() -> Self {
-        Self { literal: imbl::HashMap::new(), any: None, here: Vec::new(), tail: Vec::new() }
+        Self { literal: Children::default(), any: None, here: Vec::new(), tail: Vec::new() }
     }
 }
 
@@ -68,7 +72,7 @@ impl<V: Clone> Trie<V> {
             match token {
                 ">" => return node.tail.push(value),
                 "*" => node = Arc::make_mut(node.any.get_or_insert_default()),
-                literal => node = Arc::make_mut(node.literal.entry(literal.into()).or_default()),
+                literal => node = Arc::make_mut(node.literal.get_or_insert(literal)),
             }
         }
         node.here.push(value);
@@ -81,7 +85,7 @@ impl<V: Clone> Trie<V> {
     }
 
     /// Calls `found` with each value whose pattern matches the topic.
-    pub fn visit(&self, topic: &Topic, found: &mut impl FnMut(&V)) {
+    pub fn visit<'a>(&'a self, topic: &Topic, found: &mut impl FnMut(&'a V)) {
         visit_below(&self.root, Some(topic.as_str()), found);
     }
 }
@@ -100,10 +104,10 @@ fn remove_below<V: Clone>(node: &mut Arc<Node<V>>, tokens: &[&str], chosen: &imp
             }
         }
         Some((literal, rest)) => {
-            if let Some(child) = node.literal.get_mut(*literal) {
+            if let Some(child) = node.literal.get_mut(literal) {
                 remove_below(child, rest, chosen);
                 if child.is_empty() {
-                    node.literal.remove(*literal);
+                    node.literal.remove(literal);
                 }
             }
         }
@@ -111,7 +115,7 @@ fn remove_below<V: Clone>(node: &mut Arc<Node<V>>, tokens: &[&str], chosen: &imp
 }
 
 /// `rest` is what of the topic stands below `node`; `None` once it is used up.
-fn visit_below<V>(node: &Node<V>, rest: Option<&str>, found: &mut impl FnMut(&V)) {
+fn visit_below<'a, V>(node: &'a Node<V>, rest: Option<&str>, found: &mut impl FnMut(&'a V)) {
     let Some(rest) = rest else {
         return node.here.iter().for_each(found);
     };
