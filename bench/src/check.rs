@@ -11,6 +11,7 @@ enum Figure {
     Rate,
     P50,
     P99,
+    Grown,
 }
 
 /// With what.
@@ -60,6 +61,8 @@ const BARS: &[Bar] = &[
     bar("durable", Figure::Rate, 2.5, Than::Best(&["jetstream"])),
     bar("nats_work_queue", Figure::Rate, 0.9, Than::Best(&["async-nats"])),
     bar("gateway", Figure::Rate, 1.0, Than::Best(&["nats-server"])),
+    // Allocators keep some of what they were given back.
+    bar("memory", Figure::Grown, 1.0, Than::Number(4.0 * 1024.0 * 1024.0)),
 ];
 
 /// Prints a line for each bar whose case was measured.
@@ -90,6 +93,7 @@ impl Figure {
             Self::Rate => Some(figures.msgs_per_s as f64),
             Self::P50 => figures.p50_ns.map(|ns| ns as f64),
             Self::P99 => figures.p99_ns.map(|ns| ns as f64),
+            Self::Grown => figures.grown_bytes.map(|bytes| bytes as f64),
         }
     }
 
@@ -98,6 +102,7 @@ impl Figure {
             Self::Rate => "msgs_per_s",
             Self::P50 => "p50_ns",
             Self::P99 => "p99_ns",
+            Self::Grown => "grown_bytes",
         }
     }
 }
@@ -122,7 +127,7 @@ impl Bar {
         };
         let (more, reached) = match figure {
             Figure::Rate => ("at least", ours >= factor * theirs),
-            Figure::P50 | Figure::P99 => ("at most", ours <= factor * theirs),
+            Figure::P50 | Figure::P99 | Figure::Grown => ("at most", ours <= factor * theirs),
         };
         let ratio = ours / theirs.max(f64::MIN_POSITIVE);
         let text = format!(
@@ -139,7 +144,9 @@ fn best(
 ) -> Option<(&'static str, f64)> {
     match figure {
         Figure::Rate => peers.max_by(|one, other| one.1.total_cmp(&other.1)),
-        Figure::P50 | Figure::P99 => peers.min_by(|one, other| one.1.total_cmp(&other.1)),
+        Figure::P50 | Figure::P99 | Figure::Grown => {
+            peers.min_by(|one, other| one.1.total_cmp(&other.1))
+        }
     }
 }
 
@@ -148,7 +155,7 @@ mod tests {
     use super::*;
 
     fn figures(case: &'static str, peer: &'static str, rate: u64, p50: Option<u64>) -> Figures {
-        Figures { case, peer, msgs_per_s: rate, p50_ns: p50, p99_ns: None }
+        Figures { case, peer, msgs_per_s: rate, p50_ns: p50, p99_ns: None, grown_bytes: None }
     }
 
     fn checked(results: &[Figures]) -> (String, bool) {

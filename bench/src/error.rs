@@ -50,6 +50,9 @@ pub enum BenchError {
     /// Telemetry could not be set up.
     #[error(transparent)]
     Telemetry(#[from] echo_core::telemetry::TelemetryError),
+    /// The log under durable topics failed.
+    #[error("the log failed: {0}")]
+    Log(String),
     /// A peer did not do what it was asked.
     #[error("{peer} {fault}")]
     Peer {
@@ -74,6 +77,11 @@ pub enum BenchError {
 }
 
 impl BenchError {
+    /// What the log says.
+    pub(crate) fn log(error: impl std::fmt::Display) -> Self {
+        Self::Log(error.to_string())
+    }
+
     /// A peer's fault.
     #[cfg_attr(not(feature = "bench-peers"), expect(dead_code, reason = "peers fail with it"))]
     pub(crate) fn peer(peer: &'static str, fault: impl std::fmt::Display) -> Self {

@@ -28,12 +28,14 @@ pub(crate) struct Round {
     pub(crate) took: Duration,
     /// How long each of them took, in nanoseconds, where the case is about that.
     pub(crate) latencies: Vec<u64>,
+    /// The memory in use at its end, in bytes, where the case is about that.
+    pub(crate) resident: Option<u64>,
 }
 
 impl Round {
     /// A round that is over now.
     pub(crate) fn since(began: Instant, delivered: u64) -> Self {
-        Self { delivered, took: began.elapsed(), latencies: Vec::new() }
+        Self { delivered, took: began.elapsed(), ..Self::default() }
     }
 
     fn rate(&self) -> f64 {
@@ -63,7 +65,7 @@ impl Contender {
     }
 
     /// The same side, its rounds driven by a task of the runtime, as most publishers are.
-    pub(crate) fn as_task(self) -> Self {
+    pub(crate) fn in_runtime(self) -> Self {
         Self { is_task: true, ..self }
     }
 
@@ -111,6 +113,9 @@ pub(crate) struct Figures {
     pub(crate) p50_ns: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) p99_ns: Option<u64>,
+    /// How much more memory was in use after the last round than after the first, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) grown_bytes: Option<i64>,
 }
 
 impl Figures {
@@ -130,8 +135,15 @@ impl Figures {
             msgs_per_s: quantile(&rates, 0.5).unwrap_or_default().round() as u64,
             p50_ns: of_rounds(0.5),
             p99_ns: of_rounds(0.99),
+            grown_bytes: grown(rounds),
         }
     }
+}
+
+/// How much more memory was in use after the last round than after the first.
+fn grown(rounds: &[Round]) -> Option<i64> {
+    let resident = |round: &Round| i64::try_from(round.resident?).ok();
+    Some(resident(rounds.last()?)? - resident(rounds.first()?)?)
 }
 
 /// The value below which this share of the sorted values lies.

@@ -17,6 +17,9 @@ pub(crate) const FAN: usize = 8;
 /// How many messages a queue holds.
 pub(crate) const QUEUE: usize = 4096;
 
+/// How many publishes wait for their confirmation at once, where they are confirmed.
+pub(crate) const OUTSTANDING: usize = 256;
+
 /// How long a request waits for its answer, far longer than any takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -142,7 +142,7 @@ async fn publish(subscriptions: usize) -> Result<Contender, BenchError> {
                 }
                 left -= burst;
             }
-            Ok(Round { delivered: messages, took, latencies: Vec::new() })
+            Ok(Round { delivered: messages, took, ..Round::default() })
         }
     }))
 }

@@ -1,8 +1,11 @@
 //! The cases: what is asked, and the sides that answer.
 
+mod durable;
 mod fan;
 pub(crate) mod idle;
 pub(crate) mod matching;
+mod memory;
+mod nats;
 mod request;
 mod work_queue;
 
@@ -72,6 +75,27 @@ const CASES: &[Case] = &[
         name: "publish_100k_subscriptions",
         about: "publishing alone, to one subscription of 100,000",
         sides: matching::publish_100k,
+    },
+    Case {
+        name: "nats_core",
+        about: "the work queue in process, beside the same messages through a NATS server on loopback",
+        sides: nats::core,
+    },
+    Case {
+        name: "durable",
+        about: "publishes that are confirmed once they are on disk, 256 of them outstanding",
+        sides: durable::sides,
+    },
+    #[cfg(feature = "bench-peers")]
+    Case {
+        name: "nats_work_queue",
+        about: "confirmed publishes to JetStream, 8 workers that acknowledge each message",
+        sides: nats::work_queue,
+    },
+    Case {
+        name: "memory",
+        about: "messages of all kinds on and on; grown_bytes is what the last round left over the first",
+        sides: memory::sides,
     },
 ];
 

@@ -59,5 +59,5 @@ async fn ours() -> Result<Contender, BenchError> {
             Ok(Round { latencies, ..Round::since(began, messages) })
         }
     })
-    .as_task())
+    .in_runtime())
 }

@@ -56,7 +56,7 @@ impl Plugin for Working {
     }
 }
 
-async fn ours(making: Making) -> Result<Contender, BenchError> {
+pub(super) async fn ours(making: Making) -> Result<Contender, BenchError> {
     let handled = Arc::<Tally>::default();
     let counting = Arc::clone(&handled);
     let plugin = move |_| Ok(Working { making, handled: Arc::clone(&counting) });

@@ -84,5 +84,5 @@ pub(super) fn request() -> Contender {
             Ok(Round { latencies, ..Round::since(began, messages) })
         }
     })
-    .as_task()
+    .in_runtime()
 }

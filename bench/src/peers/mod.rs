@@ -3,9 +3,13 @@
 mod channels;
 mod hand_made;
 mod kameo;
+mod matching;
+pub(crate) mod nats;
+mod nats_server;
 mod payload;
 mod ractor;
 mod ruststream;
+mod stores;
 mod xtra;
 
 use crate::BenchError;
@@ -47,8 +51,15 @@ pub(crate) fn idle() -> Contender {
 }
 
 /// The peers of finding who subscribes to a topic.
-pub(crate) fn matching(_patterns: usize) -> Result<Vec<Contender>, BenchError> {
-    Ok(Vec::new())
+pub(crate) fn matching(patterns: usize) -> Result<Vec<Contender>, BenchError> {
+    Ok(vec![matching::uncached(patterns)?])
+}
+
+/// The peers of messages that are on disk once they are confirmed.
+pub(crate) async fn durable() -> Result<Vec<Contender>, BenchError> {
+    let mut peers = vec![nats::durable().await?];
+    peers.extend(stores::durable()?);
+    Ok(peers)
 }
 
 /// How often a publisher to a queue without bounds looks how far its readers are.
