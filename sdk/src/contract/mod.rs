@@ -6,8 +6,10 @@
 
 pub mod check;
 pub mod dead;
+pub mod host;
 pub mod reference;
 pub mod run;
+pub mod schema;
 pub mod service;
 pub mod suite;
 pub mod system;
@@ -151,5 +153,31 @@ topic_list! {
     Event system::POOL_SCALED, system::PoolScaled, "A worker pool has grown or shrunk.";
     Event system::HOST_READY, system::HostEvent, "All plugins run.";
     Event system::HOST_STOPPING, system::HostEvent, "The host takes no more and drains.";
+    Request host::TOPICS, host::TopicsQuestion => host::Answer<host::TopicsReply>,
+        "Asks for the slots: what they subscribe to, hold and have counted.";
+    Request host::PAUSE, host::PluginOrder => host::Answer<host::PluginOrdered>,
+        "Lets a plugin's messages wait.";
+    Request host::RESUME, host::PluginOrder => host::Answer<host::PluginOrdered>,
+        "Lets a plugin's messages flow again.";
+    Request host::RESET, host::PluginOrder => host::Answer<host::PluginOrdered>,
+        "Has a plugin forget what it remembers.";
+    Request dead::LIST, dead::DeadList => host::Answer<dead::DeadPage>,
+        "Lists dead letters.";
+    Request dead::GET, dead::DeadGet => host::Answer<dead::DeadFound>,
+        "Gives one dead letter with its message.";
+    Request dead::REPLAY, dead::DeadReplay => host::Answer<dead::DeadReplays>,
+        "Publishes the messages of dead letters again.";
+    Request dead::DISCARD, dead::DeadDiscard => host::Answer<dead::DeadDiscarded>,
+        "Forgets dead letters.";
+    Request schema::REGISTER, schema::SchemaRegister => host::Answer<schema::SchemaRegistered>,
+        "Takes a schema in, as the newest version of its name; it is gone when the host ends.";
+    Request schema::GET, schema::SchemaGet => host::Answer<schema::SchemaInfo>,
+        "Gives one version of a schema.";
+    Request schema::LIST, schema::SchemaList => host::Answer<schema::SchemaListed>,
+        "Lists the schemas.";
+    Request schema::REMOVE, schema::SchemaRemove => host::Answer<schema::SchemaRemoved>,
+        "Removes a version of a schema, or all of it.";
+    Request schema::CHECK, schema::SchemaCheck => host::Answer<schema::SchemaChecked>,
+        "Checks data against a schema without publishing it.";
     Event "dead.<slot>.<topic>", dead::DeadLetter, "A message that a slot gave up.";
 }
