@@ -27,6 +27,14 @@ impl Access {
         Self(Arc::new(Inner { name: name.to_owned(), permissions, expires }))
     }
 
+    /// Who has shown nothing, where that is enough, and may do nothing.
+    pub(crate) fn nobody() -> Self {
+        let nothing = || TopicRules { allow: Some(Vec::new()), deny: Vec::new() };
+        let permissions =
+            Permissions { publish: nothing(), subscribe: nothing(), allow_responses: false };
+        Self::new("nobody", permissions, None)
+    }
+
     /// Who it is: a user's or a token's name, `owner` for the holder of the host's token, `anyone` where the
     /// host lets everybody in.
     pub fn name(&self) -> &str {
