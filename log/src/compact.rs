@@ -109,13 +109,11 @@ impl Compaction {
         let mut bytes = 0;
         if !self.messages_done {
             let behind = (Bound::Excluded(self.after_seq), Bound::Unbounded);
-            let mut looked_at = 0;
-            for (seq, live) in index.messages.range(behind) {
+            for (looked_at, (seq, live)) in index.messages.range(behind).enumerate() {
                 if bytes >= budget || looked_at >= LOOKED_AT {
                     return found;
                 }
                 self.after_seq = *seq;
-                looked_at += 1;
                 if live.at.segment == self.victim {
                     bytes += live.at.len as usize;
                     found.push(Found::Message(*seq, live.clone()));

@@ -32,7 +32,6 @@ pub(crate) trait DiskFile: Send + Sync {
     fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Makes what was written last.
     fn sync(&self) -> io::Result<()>;
-    fn truncate(&self, len: u64) -> io::Result<()>;
 }
 
 /// Whether a failure means that there is no room, which may pass.
@@ -133,9 +132,5 @@ impl DiskFile for File {
 
     fn sync(&self) -> io::Result<()> {
         Ok(rustix::fs::fdatasync(self)?)
-    }
-
-    fn truncate(&self, len: u64) -> io::Result<()> {
-        self.set_len(len)
     }
 }

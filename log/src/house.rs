@@ -40,6 +40,8 @@ impl Writer {
             }
             oldest.remove();
             drop(index);
+            // What was moved out of it, or stands at the head of the current one, has to last first.
+            self.sync()?;
             self.files.free(number)?;
         }
     }
@@ -67,7 +69,7 @@ impl Writer {
 
     /// Begins to empty the oldest segment when more is garbage than not, or when there is no room otherwise.
     fn choose_victim(&mut self) {
-        if self.compaction.is_some() || self.is_stuck() {
+        if self.compaction.is_some() || self.was_refused {
             return;
         }
         let Some(current) = &self.current else { return };

@@ -16,8 +16,7 @@
 //! * **Recovery.** A batch that a crash cut off is cut away; it was not confirmed. Damage to what was confirmed
 //!   is reported with file and offset ([`Recovery::damage`]), and everything that can still be found is
 //!   kept: refusing to open would hold all other messages back for the sake of one. The end of the last
-//!   segment is written once more and synced, since what can be read back is not always on disk, and a fresh
-//!   segment is begun.
+//!   segment is written once more and synced, since what can be read back is not always on disk.
 //! * **Trouble.** When there is no room for another segment the publisher is told ([`LogError::NoSpace`],
 //!   [`LogError::Quota`]), while the one in use is left to acknowledgements, which make room; then it goes
 //!   on by itself. Any other failure to write or sync shuts the log ([`LogError::Broken`]): after a failed
@@ -43,6 +42,8 @@ mod options;
 mod read;
 mod record;
 mod recover;
+#[cfg(test)]
+mod sim;
 mod transaction;
 mod window;
 mod writer;

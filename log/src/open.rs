@@ -94,14 +94,15 @@ impl Log {
     }
 }
 
-/// Goes on where the files end: with a fresh segment, and a spare if there is room for one.
+/// Goes on where the files end, with a spare if there is room for one.
 fn writer(
     files: Files,
     recovered: Recovered,
     options: Options,
     dir: &Path,
 ) -> Result<Writer, Failure> {
-    let Recovered { index, window, next_seq, next_slot, next_number, last, .. } = recovered;
+    let Recovered { index, window, next_seq, next_slot, next_number, last, current, .. } =
+        recovered;
     let name = |(slot, it): (&u32, &crate::index::Registered)| {
         let len = it.name.len() + it.about.len() + 16;
         (Box::from(&*it.name), Name { slot: *slot, len })
@@ -122,7 +123,10 @@ fn writer(
         dir: dir.display().to_string().into(),
     };
     let mut writer = Writer::new(Arc::new(shared), files, last, next_number);
-    writer.begin_segment()?;
+    writer.current = current;
+    if writer.current.is_none() {
+        writer.begin_segment()?;
+    }
     writer.keep_house().map_err(Failure::Broken)?;
     Ok(writer)
 }

@@ -11,6 +11,7 @@ use crate::index::{Index, Location, Segment};
 use crate::options::Options;
 use crate::record::{Op, ops};
 use crate::window::Window;
+use crate::writer::Current;
 
 /// A place in a file whose bytes are not what was written there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +53,8 @@ pub(crate) struct Recovered {
     pub(crate) next_number: u64,
     /// The last segment and where it ends.
     pub(crate) last: Option<(u32, u32)>,
+    /// The same, when it can be gone on with.
+    pub(crate) current: Option<Current>,
     pub(crate) report: Recovery,
     /// Up to where a later frame says that the segment at hand was synced.
     proven: u32,
@@ -71,6 +74,7 @@ pub(crate) fn recover(
         next_slot: 1,
         next_number: 1,
         last: None,
+        current: None,
         report: Recovery::default(),
         proven: 0,
     };
@@ -88,7 +92,7 @@ pub(crate) fn recover(
         this.begin(*segment, &file, bytes.len());
         let end = this.replay(*segment, &bytes, sealed_at);
         if next.is_none() {
-            this.seal(*segment, &*file, &bytes, end)?;
+            this.go_on(*segment, file, &mut bytes, end, files.size)?;
         }
     }
     this.window.expire(now);
@@ -222,29 +226,38 @@ impl Recovered {
         }
     }
 
-    /// Ends the last segment at `end`. What no later record vouches for is written once more and synced: it
-    /// can be read, but whether it is on the disk nobody knows.
-    fn seal(
+    /// Makes the last segment ready to be gone on with at `end`. What no later record vouches for is written
+    /// once more and synced: it can be read, but whether it is on the disk nobody knows. Behind it, what a crash
+    /// left of a batch is wiped out, so that it is never found where a later record ends.
+    fn go_on(
         &mut self,
         segment: u32,
-        file: &dyn DiskFile,
-        bytes: &[u8],
+        file: Arc<dyn DiskFile>,
+        bytes: &mut [u8],
         end: usize,
+        size: u32,
     ) -> io::Result<()> {
-        let rest = bytes.get(end..).unwrap_or_default();
-        if frame::is_torn(rest, segment) || find_frame(bytes, end, segment).is_some() {
-            let len = rest.len() as u64;
-            self.report.cut = Some(Damage { file: name_of(segment), offset: end as u64, len });
+        let is_torn = frame::is_torn(bytes.get(end..).unwrap_or_default(), segment);
+        let mut rewritten = self.proven as usize..end;
+        if is_torn || find_frame(bytes, end, segment).is_some() {
+            let rest = bytes.get_mut(end..).unwrap_or_default();
+            let (offset, len) = (end as u64, rest.len() as u64);
+            self.report.cut = Some(Damage { file: name_of(segment), offset, len });
+            rest.fill(0);
+            rewritten.end = bytes.len();
         }
-        if let Some(unproven) = bytes.get(self.proven as usize..end) {
+        if let Some(unproven) = bytes.get(rewritten) {
             file.write(unproven, self.proven.into())?;
         }
-        file.truncate(end as u64)?;
         file.sync()?;
-        if let Some(segment) = self.index.segments.get_mut(&segment) {
-            segment.len = end as u64;
+        let (number, end) = (segment, end as u32);
+        self.last = Some((number, end));
+        if bytes.len() == size as usize {
+            if let Some(segment) = self.index.segments.get_mut(&number) {
+                segment.ids_below = u64::MAX;
+            }
+            self.current = Some(Current { number, file, end, synced: end });
         }
-        self.last = Some((segment, end as u32));
         Ok(())
     }
 }

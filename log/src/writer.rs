@@ -58,6 +58,8 @@ pub(crate) struct Writer {
     pub(crate) settled: Vec<(SlotId, u64, Settlement)>,
     /// There was no room; when to look again.
     pub(crate) look_again: Option<Instant>,
+    /// The last batch found no room.
+    pub(crate) was_refused: bool,
     pub(crate) compaction: Option<Compaction>,
     /// Since when something is written and not synced.
     pub(crate) unsynced_since: Option<Instant>,
@@ -82,6 +84,7 @@ impl Writer {
             next_number,
             settled: Vec::new(),
             look_again: None,
+            was_refused: false,
             compaction: None,
             unsynced_since: None,
             used: Gathered::default(),
@@ -159,7 +162,7 @@ impl Writer {
         self.settled.append(&mut gathered.settled);
         match self.write(&moves, &mut gathered) {
             Ok(()) => {
-                self.look_again = None;
+                self.was_refused = false;
                 if moves.is_last {
                     self.finish_compaction();
                 }
@@ -256,13 +259,16 @@ impl Writer {
         Ok(())
     }
 
-    /// What a failed write means. Where it was for want of room, nothing of the batch shall be found later,
-    /// and the next one goes to the same place.
+    /// What a failed write means. Where it was for want of room, the next batch goes to the same place; until
+    /// then nothing of this one shall be found there, if that can be had.
     fn not_written(&self, file: &dyn DiskFile, start: u32, error: io::Error) -> Failure {
-        if is_no_space(&error) && file.write(&[0; frame::HEAD], start.into()).is_ok() {
-            return Failure::NoRoom(self.shared.no_space(error));
+        if !is_no_space(&error) {
+            return Failure::Broken(error);
         }
-        Failure::Broken(error)
+        match file.write(&[0; frame::HEAD], start.into()) {
+            Err(other) if !is_no_space(&other) => Failure::Broken(other),
+            _ => Failure::NoRoom(self.shared.no_space(error)),
+        }
     }
 
     fn apply(&self, segment: u32, start: u32, parts: &[&[u8]]) {
@@ -280,7 +286,7 @@ impl Writer {
         }
     }
 
-    fn sync(&mut self) -> io::Result<()> {
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
         if let Some(current) = &mut self.current
             && self.unsynced_since.take().is_some()
         {
@@ -361,6 +367,7 @@ impl Writer {
     /// Tells all of a batch that there was no room for it. What was settled waits.
     fn refuse(&mut self, gathered: &Gathered, error: LogError) {
         self.look_again = Some(Instant::now() + LOOK_FOR_ROOM);
+        self.was_refused = true;
         self.compaction = None;
         let mut told = vec![Arc::clone(&gathered.batch)];
         {

@@ -1,5 +1,7 @@
 //! The log on a real directory: what goes in comes back, in order, once.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::path::Path;
 
 use echo_log::{
