@@ -85,7 +85,9 @@ pub fn init(config: &TelemetryConfig) -> Result<TelemetryGuard, TelemetryError> 
 pub struct TelemetryGuard {
     exports: Exports,
     spans: Option<Spans>,
-    metrics: Option<(PrometheusHandle, SocketAddr)>,
+    metrics: Option<PrometheusHandle>,
+    /// Where Prometheus scrapes them, if it does.
+    scraped_at: Option<SocketAddr>,
     /// Exporters run on a thread of their own, so that they work whatever the host does.
     runtime: Option<Runtime>,
 }
@@ -99,10 +101,35 @@ impl TelemetryGuard {
         config: &TelemetryConfig,
         logs: impl Subscriber + Send + Sync + 'static,
     ) -> Result<Self, TelemetryError> {
+        Self::start(config, logs, config.prometheus.is_some())
+    }
+
+    /// As [`set_up`](Self::set_up), and keeps metrics in any case, for a host that gives them out itself:
+    /// [`prometheus_renderer`](Self::prometheus_renderer).
+    ///
+    /// # Errors
+    /// As [`init`].
+    pub fn set_up_with_metrics(
+        config: &TelemetryConfig,
+        logs: impl Subscriber + Send + Sync + 'static,
+    ) -> Result<Self, TelemetryError> {
+        Self::start(config, logs, true)
+    }
+
+    fn start(
+        config: &TelemetryConfig,
+        logs: impl Subscriber + Send + Sync + 'static,
+        with_metrics: bool,
+    ) -> Result<Self, TelemetryError> {
         // What can be refused comes first; what cannot be taken back, the globals, last.
-        let mut guard =
-            Self { exports: Exports::default(), spans: None, metrics: None, runtime: None };
-        let recorder = guard.start_exporters(config)?;
+        let mut guard = Self {
+            exports: Exports::default(),
+            spans: None,
+            metrics: None,
+            scraped_at: None,
+            runtime: None,
+        };
+        let recorder = guard.start_exporters(config, with_metrics)?;
         tracing::subscriber::set_global_default(logs).map_err(|_| TelemetryError::AlreadySetUp)?;
         if let Some(recorder) = recorder {
             metrics::set_global_recorder(recorder).map_err(|_| TelemetryError::AlreadySetUp)?;
@@ -114,9 +141,10 @@ impl TelemetryGuard {
     fn start_exporters(
         &mut self,
         config: &TelemetryConfig,
+        with_metrics: bool,
     ) -> Result<Option<PrometheusRecorder>, TelemetryError> {
         let endpoint = otlp::endpoint(config, |name| std::env::var(name).ok());
-        if endpoint.is_none() && config.prometheus.is_none() {
+        if endpoint.is_none() && !with_metrics {
             return Ok(None);
         }
         let runtime = self.runtime.insert(runtime().map_err(TelemetryError::Thread)?).handle();
@@ -124,13 +152,16 @@ impl TelemetryGuard {
             let spans = self.spans.insert(Spans::to(endpoint, config, runtime)?);
             self.exports = std::mem::take(&mut self.exports).with_spans(&spans.provider);
         }
-        let Some(address) = config.prometheus else {
+        if !with_metrics {
             return Ok(None);
-        };
+        }
         let recorder = prometheus::recorder();
         let metrics = recorder.handle();
-        let bound = prometheus::serve(address, metrics.clone(), runtime)?;
-        self.metrics = Some((metrics, bound));
+        if let Some(address) = config.prometheus {
+            self.scraped_at = Some(prometheus::serve(address, metrics.clone(), runtime)?);
+        }
+        runtime.spawn(prometheus::keep_up(metrics.clone()));
+        self.metrics = Some(metrics);
         self.exports = std::mem::take(&mut self.exports).with_metrics();
         Ok(Some(recorder))
     }
@@ -142,12 +173,18 @@ impl TelemetryGuard {
 
     /// Where Prometheus scrapes, if it does: the address that was bound, for a configured port of 0.
     pub fn prometheus_address(&self) -> Option<SocketAddr> {
-        self.metrics.as_ref().map(|(_, address)| *address)
+        self.scraped_at
     }
 
     /// The metrics as Prometheus reads them, if they are recorded.
     pub fn prometheus_text(&self) -> Option<String> {
-        self.metrics.as_ref().map(|(metrics, _)| metrics.render())
+        self.metrics.as_ref().map(PrometheusHandle::render)
+    }
+
+    /// What gives the metrics as [`prometheus_text`](Self::prometheus_text) does, for what outlives a borrow.
+    pub fn prometheus_renderer(&self) -> impl Fn() -> Option<String> + Send + Sync + use<> {
+        let metrics = self.metrics.clone();
+        move || metrics.as_ref().map(PrometheusHandle::render)
     }
 
     /// Sends what is left and ends the exporters, within five seconds.

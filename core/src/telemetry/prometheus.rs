@@ -58,12 +58,12 @@ pub(super) fn serve(
         let _within = runtime.enter();
         TcpListener::from_std(listener).map_err(refused)?
     };
-    runtime.spawn(keep_up(metrics.clone()));
     runtime.spawn(accept(listener, metrics));
     Ok(bound)
 }
 
-async fn keep_up(metrics: PrometheusHandle) {
+/// Puts values into their buckets now and then, whether somebody scrapes or not.
+pub(super) async fn keep_up(metrics: PrometheusHandle) {
     let mut ticks = tokio::time::interval(UPKEEP);
     loop {
         ticks.tick().await;

@@ -1,7 +1,7 @@
 //! What hosts answer about themselves. Every host that hears a question answers it, unless it names another.
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::system::PluginStatus;
 use crate::Pattern;
@@ -16,7 +16,7 @@ pub const RESUME: &str = "system.plugin.resume";
 pub const RESET: &str = "system.plugin.reset";
 
 /// A host's answer, with the host that gives it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Answer<T> {
     /// The host: an id that it has until it ends.
@@ -37,6 +37,26 @@ pub enum Said<T> {
     Ok(T),
     /// Why it cannot be had: one sentence.
     Error(String),
+}
+
+/// By hand, since what serde flattens cannot hold data that is kept as its text, as a message's is.
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Answer<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Flat<T> {
+            host: String,
+            alone: bool,
+            ok: Option<T>,
+            error: Option<String>,
+        }
+        let Flat { host, alone, ok, error } = Flat::deserialize(deserializer)?;
+        let said = match (ok, error) {
+            (Some(ok), None) => Said::Ok(ok),
+            (None, Some(error)) => Said::Error(error),
+            _ => return Err(de::Error::custom("an answer holds one of `ok` and `error`")),
+        };
+        Ok(Self { host, alone, said })
+    }
 }
 
 /// Asks for the slots of hosts.
@@ -107,4 +127,35 @@ pub struct PluginOrdered {
     pub plugin: String,
     /// Where it is in its life now.
     pub status: PluginStatus,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::dead::{DeadFound, DeadLetter};
+    use crate::{BaseMessage, Topic};
+
+    #[test]
+    fn an_answer_reads_back_with_the_message_in_it() {
+        let message = BaseMessage::builder("me").data_json(b"{\"a\": 1}").build().unwrap();
+        let letter = DeadLetter {
+            slot: "s".to_owned(),
+            topic: Topic::new("a.b").unwrap(),
+            reason: "r".to_owned(),
+            attempts: 1,
+            message,
+        };
+        let found = DeadFound { letter: Some(letter), replayed_at: None };
+        let error = Said::Error("no".to_owned());
+        for said in [Said::Ok(found), error] {
+            let answer = Answer { host: "h".to_owned(), alone: true, said };
+            let text = serde_json::to_string(&answer).unwrap();
+            assert_eq!(serde_json::from_str::<Answer<DeadFound>>(&text).unwrap(), answer);
+        }
+        for text in
+            [r#"{"host":"h","alone":true}"#, r#"{"host":"h","alone":true,"ok":{},"error":""}"#]
+        {
+            assert!(serde_json::from_str::<Answer<DeadFound>>(text).is_err(), "{text}");
+        }
+    }
 }

@@ -86,12 +86,12 @@ impl<'a> MessageBuilder<'a> {
         self
     }
 
-    /// Data that is JSON text already; it is checked, not parsed.
+    /// Data that is JSON text already; it is checked, not parsed, and kept as it stands.
     pub fn data_json(mut self, json: &[u8]) -> Self {
         let mut buffer = self.take_buffer();
         self.data = match serde_json::from_slice::<&RawValue>(json) {
-            Ok(value) => {
-                buffer.extend_from_slice(value.get().as_bytes());
+            Ok(_) => {
+                buffer.extend_from_slice(json);
                 Ok(buffer)
             }
             Err(error) => Err(MessageError::NotJson(error)),
