@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use crate::auth::Auth;
+use crate::http::{Guard, HostView, HttpDoor, HttpOptions};
 use crate::nats::{DoorOptions, NatsDoor};
 
 /// Which doors a gateway has, and who comes in.
@@ -19,6 +20,8 @@ use crate::nats::{DoorOptions, NatsDoor};
 pub struct GatewayOptions {
     /// Where NATS clients connect; port 0 takes one that is free.
     pub nats: Option<SocketAddr>,
+    /// Where HTTP clients connect, and what they find there.
+    pub http: Option<HttpSettings>,
     /// Who may come in.
     pub auth: Auth,
     /// Encryption; without it the doors speak in the clear.
@@ -33,11 +36,32 @@ pub struct GatewayOptions {
     pub patience: Duration,
 }
 
+/// The HTTP door, as it is asked for.
+#[derive(Clone)]
+pub struct HttpSettings {
+    /// Where clients connect; port 0 takes one that is free.
+    pub address: SocketAddr,
+    /// What keeps web pages out.
+    pub guard: Guard,
+    /// What the host says of itself.
+    pub host: Arc<dyn HostView>,
+}
+
+impl fmt::Debug for HttpSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpSettings")
+            .field("address", &self.address)
+            .field("guard", &self.guard)
+            .finish_non_exhaustive()
+    }
+}
+
 impl GatewayOptions {
     /// No doors yet, for clients that `auth` lets in; limits as in the default configuration.
     pub fn new(auth: Auth) -> Self {
         Self {
             nats: None,
+            http: None,
             auth,
             tls: None,
             limits: GatewayLimits::default(),
@@ -52,6 +76,7 @@ impl fmt::Debug for GatewayOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GatewayOptions")
             .field("nats", &self.nats)
+            .field("http", &self.http)
             .field("tls", &self.tls.is_some())
             .field("limits", &self.limits)
             .field("server_name", &self.server_name)
@@ -89,6 +114,7 @@ pub enum GatewayError {
 /// The doors of a host; they close when it is dropped.
 pub struct Gateway {
     nats: Option<NatsDoor>,
+    http: Option<HttpDoor>,
     grace: Duration,
     patience: Duration,
 }
@@ -102,16 +128,27 @@ impl Gateway {
         options: GatewayOptions,
         transport: Arc<dyn Transport>,
     ) -> Result<Self, GatewayError> {
-        let GatewayOptions { nats, auth, tls, limits, server_name, grace, patience } = options;
+        let GatewayOptions { nats, http, auth, tls, limits, server_name, grace, patience } =
+            options;
         let nats = match nats {
             Some(address) => Some(listen("nats", address).await?),
             None => None,
         };
+        let http = match http {
+            Some(http) => Some((listen("http", http.address).await?, http)),
+            None => None,
+        };
+        let http = http.map(|((listener, address), HttpSettings { guard, host, .. })| {
+            let (transport, auth) = (Arc::clone(&transport), auth.clone());
+            let (tls, limits) = (tls.clone(), limits.clone());
+            let options = HttpOptions { transport, auth, guard, tls, limits, host };
+            HttpDoor::open(listener, address, options)
+        });
         let nats = nats.map(|(listener, address)| {
             let options = DoorOptions { transport, auth, tls, limits, server_name };
             NatsDoor::open(listener, address, options)
         });
-        Ok(Self { nats, grace, patience })
+        Ok(Self { nats, http, grace, patience })
     }
 
     /// Where NATS clients connect.
@@ -119,12 +156,27 @@ impl Gateway {
         self.nats.as_ref().map(NatsDoor::address)
     }
 
+    /// Where HTTP clients connect.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(HttpDoor::address)
+    }
+
     /// Closes the doors: lets nobody in any more, tells clients (lame duck mode, in NATS' words) and gives them
-    /// time to leave, delivers to those that stay what is on its way, and disconnects them.
+    /// time to leave, delivers to those that stay what is on its way, and disconnects them. HTTP requests in hand
+    /// are answered meanwhile.
     pub async fn shutdown(self) {
-        if let Some(nats) = self.nats {
-            nats.shutdown(self.grace, self.patience).await;
-        }
+        let Self { nats, http, grace, patience } = self;
+        let nats = async {
+            if let Some(nats) = nats {
+                nats.shutdown(grace, patience).await;
+            }
+        };
+        let http = async {
+            if let Some(http) = http {
+                http.shutdown(patience).await;
+            }
+        };
+        tokio::join!(nats, http);
     }
 }
 
@@ -143,6 +195,9 @@ async fn listen(
 
 impl fmt::Debug for Gateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gateway").field("nats", &self.nats_address()).finish_non_exhaustive()
+        f.debug_struct("Gateway")
+            .field("nats", &self.nats_address())
+            .field("http", &self.http_address())
+            .finish_non_exhaustive()
     }
 }

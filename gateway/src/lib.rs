@@ -4,10 +4,11 @@
 //! closes them together; [`auth`] decides who comes in, [`limits`] what one client may take, [`tls`] encrypts.
 
 pub mod auth;
+pub mod http;
 pub mod limits;
 pub mod nats;
 pub mod tls;
 
 mod gateway;
 
-pub use gateway::{Gateway, GatewayError, GatewayOptions};
+pub use gateway::{Gateway, GatewayError, GatewayOptions, HttpSettings};

@@ -116,7 +116,7 @@ pub struct Auth(Arc<Inner>);
 #[derive(Debug)]
 enum Inner {
     Open(Access),
-    Closed(Known),
+    Closed(Box<Known>),
 }
 
 #[derive(Debug)]
@@ -154,12 +154,12 @@ impl Auth {
             .tokens
             .iter()
             .map(|token| (tag(&token.token), Access::new(&token.name, token.permissions(), None)));
-        Ok(Self(Arc::new(Inner::Closed(Known {
+        Ok(Self(Arc::new(Inner::Closed(Box::new(Known {
             tokens: own.into_iter().chain(tokens).collect(),
             passwords: Passwords::new(&config.users, key.clone())?,
             jwt: config.jwt.as_ref().map(Jwt::new).transpose()?,
             key,
-        }))))
+        })))))
     }
 
     /// Whether everybody is let in.

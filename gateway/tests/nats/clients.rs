@@ -45,8 +45,16 @@ async fn bytes_and_headers_arrive_as_they_were_sent() {
     headers.append("Tenant", "b, c");
     headers.insert("Echo-Key", "k");
     let all_bytes: Vec<u8> = (0..=255).cycle().take(100_000).collect();
-    let payloads =
-        [&b"{\"a\": 1 }"[..], b"plain", b"", b"\r\n", b"\xff\x00", b"{\"source\":", &all_bytes];
+    let payloads = [
+        &b"{\"a\": 1 }"[..],
+        b" {}\n",
+        b"plain",
+        b"",
+        b"\r\n",
+        b"\xff\x00",
+        b"{\"source\":",
+        &all_bytes,
+    ];
     for payload in payloads {
         let bytes = payload.to_vec().into();
         publisher.publish_with_headers("t", headers.clone(), bytes).await.unwrap();

@@ -20,7 +20,7 @@ async fn members_share_the_messages_and_each_has_its_part() {
     let mut other_group = clients[0].queue_subscribe("work.*", "auditors".into()).await.unwrap();
     let mut alone = clients[0].subscribe("work.>").await.unwrap();
     for client in &clients {
-        arrived(&client).await;
+        arrived(client).await;
     }
     for number in 0..COUNT {
         clients[1].publish("work.a", number.to_string().into()).await.unwrap();
