@@ -1,8 +1,10 @@
 //! The host in this process: the built-in plugins and the enabled libraries.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use echo_core::config::Config;
+use echo_core::schema::Schemas;
 use echo_core::{Host, HostError, ShutdownReport};
 use tokio::time::timeout;
 
@@ -10,6 +12,7 @@ use crate::commands::Setup;
 use crate::exit::{Exit, Failure};
 use crate::interrupts::Interrupts;
 use crate::output::Output;
+use crate::transport;
 
 /// The name under which this program publishes.
 pub const CLIENT: &str = "echo-core";
@@ -20,7 +23,12 @@ pub const CLIENT: &str = "echo-core";
 /// [`Failure`] when a plugin cannot be started as configured.
 pub async fn start(setup: &Setup<'_>, config: Config) -> Result<Host, Failure> {
     let [orchestrator, process, container] = crate::builtin::manifests();
-    let mut builder = Host::builder().telemetry(setup.exports.clone());
+    let schemas = Arc::new(Schemas::load(&config.schemas).map_err(Failure::usage)?);
+    let mut builder =
+        Host::builder().telemetry(setup.telemetry.exports()).schemas(Arc::clone(&schemas));
+    if let Some(transport) = transport::connect(&config, &schemas).await? {
+        builder = builder.transport(transport);
+    }
     if config.plugins.enabled {
         builder = builder.enabled_dir(config.plugins.dir.clone());
     }

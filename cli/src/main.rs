@@ -1,8 +1,8 @@
 //! The `echo-core` command: arguments, checked, then one of the [`commands`].
 //!
-//! Everything that a run does happens as messages on a bus; this program starts a host, asks for what is
-//! wanted by a message, and listens. Reading order: [`args`], [`commands`], [`runlog`], [`summary`],
-//! [`report`], [`exit`].
+//! Everything that a run does happens as messages on a bus; this program starts a host, or finds the one that
+//! runs ([`remote`]), asks for what is wanted by a message, and listens. Reading order: [`args`], [`commands`],
+//! [`remote`], [`runlog`], [`summary`], [`report`], [`exit`].
 
 mod args;
 mod builtin;
@@ -14,12 +14,14 @@ mod interrupts;
 mod libraries;
 mod output;
 mod progress;
+mod remote;
 mod report;
 mod runlog;
 mod stream;
 mod suites;
 mod summary;
 mod table;
+mod transport;
 
 use std::process::ExitCode;
 

@@ -135,11 +135,43 @@ impl Output {
     /// # Errors
     /// Those of standard output.
     pub fn json_line<T: Serialize + ?Sized>(&self, value: &T) -> io::Result<bool> {
-        let mut text = serde_json::to_string(value)?;
-        text.push('\n');
+        self.bytes_line(&json_line(value)?)
+    }
+
+    /// Prints one of many results, as it is; whether somebody reads them still.
+    ///
+    /// # Errors
+    /// Those of standard output.
+    pub fn result_line(&self, text: impl Display) -> io::Result<bool> {
         match print(&text) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
             printed => printed.map(|()| true),
+        }
+    }
+
+    /// Prints one of many results, bytes as they are and the end of the line; whether somebody reads them still.
+    ///
+    /// # Errors
+    /// Those of standard output.
+    pub fn bytes_line(&self, bytes: &[u8]) -> io::Result<bool> {
+        let mut out = io::stdout().lock();
+        let printed = out.write_all(bytes).and_then(|()| out.write_all(b"\n"));
+        match printed.and_then(|()| out.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            printed => printed.map(|()| true),
+        }
+    }
+
+    /// Standard output, for what writes its results itself.
+    pub fn out_lines(&self) -> impl Write {
+        io::stdout()
+    }
+
+    /// Standard error, for what writes its notes itself.
+    pub fn err_lines(&self) -> Box<dyn Write> {
+        match self.verbosity {
+            Verbosity::Quiet => Box::new(io::sink()),
+            _ => Box::new(io::stderr()),
         }
     }
 
@@ -160,4 +192,15 @@ fn print(text: &impl Display) -> io::Result<()> {
     let mut out = io::stdout().lock();
     write!(out, "{text}")?;
     out.flush()
+}
+
+/// A value as JSON in one line, without its end: a message's data may have line ends between its tokens.
+///
+/// # Errors
+/// Those of writing JSON.
+pub fn json_line<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(value)?;
+    // Within texts they are written as `\n`, so these are white space.
+    line.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
+    Ok(line)
 }

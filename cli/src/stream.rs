@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use echo_sdk::{BaseMessage, Received, Topic};
 use serde::Serialize;
 
+use crate::output::json_line;
+
 /// A message with its topic, as it stands on a line.
 #[derive(Serialize)]
 pub struct Line<'a> {
@@ -64,7 +66,7 @@ impl EventStream {
     }
 
     fn write(&mut self, received: &Received) -> io::Result<()> {
-        serde_json::to_writer(&mut self.writer, &Line::from(received))?;
+        self.writer.write_all(&json_line(&Line::from(received))?)?;
         self.writer.write_all(b"\n")
     }
 
@@ -115,6 +117,16 @@ mod tests {
         let text = serde_json::to_string(&Line::from(&received)).unwrap();
         let read: Read = serde_json::from_str(&text).unwrap();
         assert_eq!((read.topic, read.message), (received.topic, received.message));
+    }
+
+    #[test]
+    fn a_message_is_one_line_whatever_its_data_looks_like() {
+        let message = BaseMessage::builder("me").data_json(b"{\n  \"a\": \"x\\ny\"\r\n}");
+        let received = Received { message: message.build().unwrap(), ..received() };
+        let line = String::from_utf8(json_line(&Line::from(&received)).unwrap()).unwrap();
+        assert!(!line.contains(['\n', '\r']), "{line}");
+        let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(read["message"]["data"]["a"], "x\ny");
     }
 
     #[test]

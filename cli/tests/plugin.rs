@@ -86,18 +86,20 @@ fn a_new_plugin_builds_passes_its_test_and_answers() {
     assert!(line.contains("0.1.0") && line.contains("enabled"), "{line}");
 
     let topic = "plugin.warm-greeter.greet";
-    let answer = project.echo_core(&["request", topic, r#"{"name":"Ada"}"#]);
+    let answer = project.echo_core(&["request", "--local", topic, r#"{"name":"Ada"}"#]);
     assert_eq!(lines(&answer)[0]["text"], "Hello, Ada!");
     let greeted = "plugin.warm-greeter.greeted";
-    let told = project.echo_core(&["publish", topic, r#"{"name":"Bob"}"#, "-s", greeted]);
+    let told =
+        project.echo_core(&["publish", "--local", topic, r#"{"name":"Bob"}"#, "-s", greeted]);
     assert_eq!(lines(&told)[0]["message"]["data"]["text"], "Hello, Bob!");
-    let dead = project.echo_core(&["publish", topic, "1", "-s", "dead.>"]);
+    let dead = project.echo_core(&["publish", "--local", topic, "1", "-s", "dead.>"]);
     let reason = lines(&dead)[0]["message"]["data"]["reason"].as_str().unwrap().to_owned();
     assert!(reason.contains("a greeting takes"), "{reason}");
 
     // A plugin that is at work is built anew without disturbing whoever has it loaded.
     project.echo_core(&["plugin", "build", "warm-greeter"]);
     project.echo_core(&["plugin", "deactivate", "warm-greeter"]);
-    let refused = project.command(env!("CARGO_BIN_EXE_echo-core"), &["request", topic, "{}"]);
+    let request = ["request", "--local", topic, "{}"];
+    let refused = project.command(env!("CARGO_BIN_EXE_echo-core"), &request);
     assert_eq!(refused.status.code(), Some(3));
 }

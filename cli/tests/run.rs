@@ -269,11 +269,13 @@ fn faults_name_file_line_and_what_would_be_right() {
 }
 
 #[test]
-fn what_is_not_there_yet_is_refused() {
+fn a_bus_or_a_report_that_cannot_be_had_is_named() {
     let folder = Folder::new();
     folder.write("green.suite.toml", GREEN);
-    let ran = folder.expect(2, &["run", "--bus", "nats://127.0.0.1:4222", "."]);
-    assert!(ran.stderr.contains("`local`"), "{}", ran.stderr);
+    let ran = folder.expect(3, &["run", "--bus", "nats://127.0.0.1:1", "."]);
+    assert!(ran.stderr.contains("answers at nats://127.0.0.1:1;"), "{}", ran.stderr);
+    let ran = folder.expect(2, &["run", "--bus", "mqtt://127.0.0.1:1", "."]);
+    assert!(ran.stderr.contains("write \"local\""), "{}", ran.stderr);
     let ran = folder.expect(2, &["run", "--report", "html=r.html", "."]);
     assert!(ran.stderr.contains("junit, json and tap"), "{}", ran.stderr);
 }

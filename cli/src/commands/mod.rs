@@ -1,18 +1,23 @@
 //! One module for each command.
 
+mod bench;
 mod bus;
 mod completions;
+mod dead;
 mod doctor;
 mod init;
 mod plugin;
 mod run;
+mod serve;
 mod services;
+mod topics;
+mod url;
 mod validate;
 
 use std::time::Duration;
 
-use echo_core::config::{Config, ConfigError};
-use echo_core::telemetry::{Exports, TelemetryGuard, subscriber};
+use echo_core::config::{BusUrl, Config, ConfigError};
+use echo_core::telemetry::{TelemetryGuard, subscriber};
 use tokio::runtime::Runtime;
 
 use crate::args::{Cli, Command, Global};
@@ -20,6 +25,7 @@ use crate::builtin;
 use crate::exit::{CommandResult, Failure, chain};
 use crate::output::Output;
 use crate::progress::Terminal;
+use crate::remote::{Remote, RemoteError, Target};
 
 /// How long tasks that are stuck in a system call may hold up the program's end.
 const RUNTIME_PATIENCE: Duration = Duration::from_secs(1);
@@ -33,7 +39,25 @@ pub struct Setup<'a> {
     /// The host's configuration.
     pub config: Config,
     /// What records traces and metrics.
-    pub exports: Exports,
+    pub telemetry: &'a TelemetryGuard,
+}
+
+/// What a command that speaks to a running host has to work with.
+pub struct Talk<'a> {
+    /// Where it prints.
+    pub output: &'a Output,
+    /// Says where hosts keep their state, and how servers know this program.
+    pub config: Config,
+}
+
+impl Talk<'_> {
+    /// Connects to the bus that is meant.
+    ///
+    /// # Errors
+    /// [`RemoteError`] when nobody answers there, or does not let the program in.
+    pub async fn connect(&self, url: Option<&str>) -> Result<Remote, RemoteError> {
+        Remote::connect(&Target::find(url, &self.config)?).await
+    }
 }
 
 /// Does what was asked.
@@ -51,18 +75,63 @@ pub fn execute(cli: Cli, output: &Output) -> CommandResult {
         Command::Services(args) => {
             services::services(output, &args, &builtin::service_types(&config()?.plugins)?)
         }
-        Command::Plugin(command) => plugin::plugin(output, &config()?.plugins, command),
-        Command::Run(args) => hosting(output, config()?, async |it| run::run(it, args).await),
+        Command::Plugin(command) => plugin::plugin(output, config()?, command),
+        Command::Bench(options) => bench::bench(output, &options),
+        Command::Url(args) => url::url(output, &config()?, &args),
+        Command::Run(args) => {
+            let config = on_bus(config()?, args.bus.as_ref());
+            hosting(output, config, async |it| run::run(it, args).await)
+        }
+        Command::Serve(args) => {
+            let config = on_bus(config()?, args.bus.as_ref());
+            hosting_with_metrics(output, config, async |it| serve::serve(it, args).await)
+        }
+        Command::Publish(args) if args.local => {
+            hosting(output, config()?, async |it| bus::local::publish(it, args).await)
+        }
         Command::Publish(args) => {
-            hosting(output, config()?, async |it| bus::publish(it, args).await)
+            talking(output, config()?, async |it| bus::publish(it, args).await)
+        }
+        Command::Subscribe(args) if args.local => {
+            hosting(output, config()?, async |it| bus::local::subscribe(it, args).await)
         }
         Command::Subscribe(args) => {
-            hosting(output, config()?, async |it| bus::subscribe(it, args).await)
+            talking(output, config()?, async |it| bus::subscribe(it, args).await)
+        }
+        Command::Request(args) if args.local => {
+            hosting(output, config()?, async |it| bus::local::request(it, args).await)
         }
         Command::Request(args) => {
-            hosting(output, config()?, async |it| bus::request(it, args).await)
+            talking(output, config()?, async |it| bus::request(it, args).await)
+        }
+        Command::Topics(args) => {
+            talking(output, config()?, async |it| topics::topics(it, args).await)
+        }
+        Command::Dead(command) => {
+            talking(output, config()?, async |it| dead::dead(it, command).await)
         }
     }
+}
+
+/// The configuration, with the bus that the command line names.
+fn on_bus(mut config: Config, bus: Option<&BusUrl>) -> Config {
+    if let Some(bus) = bus {
+        config.bus.url = bus.clone();
+    }
+    config
+}
+
+/// Does what speaks to a running host.
+fn talking(
+    output: &Output,
+    config: Config,
+    work: impl AsyncFnOnce(&Talk<'_>) -> CommandResult,
+) -> CommandResult {
+    let runtime = runtime()?;
+    let result = runtime.block_on(work(&Talk { output, config }));
+    // Somebody may still be waiting for a line of standard input.
+    runtime.shutdown_background();
+    result
 }
 
 /// Does what starts a host: with a runtime, and with telemetry.
@@ -71,16 +140,35 @@ fn hosting(
     config: Config,
     work: impl AsyncFnOnce(&Setup<'_>) -> CommandResult,
 ) -> CommandResult {
+    host_with(output, config, false, work)
+}
+
+/// As [`hosting`], and keeps metrics in any case, for a host that gives them out itself.
+fn hosting_with_metrics(
+    output: &Output,
+    config: Config,
+    work: impl AsyncFnOnce(&Setup<'_>) -> CommandResult,
+) -> CommandResult {
+    host_with(output, config, true, work)
+}
+
+fn host_with(
+    output: &Output,
+    config: Config,
+    with_metrics: bool,
+    work: impl AsyncFnOnce(&Setup<'_>) -> CommandResult,
+) -> CommandResult {
     let terminal = Terminal::new(*output);
     let logs = subscriber(&config.telemetry, terminal.log_writer(), output.err.is_on())
         .map_err(Failure::usage)?;
     let runtime = runtime()?;
     let result = runtime.block_on(async {
-        let telemetry =
-            TelemetryGuard::set_up(&config.telemetry, logs).map_err(Failure::surroundings)?;
-        let exports = telemetry.exports();
-        let setup = Setup { output, terminal, config, exports };
-        let result = work(&setup).await;
+        let telemetry = match with_metrics {
+            true => TelemetryGuard::set_up_with_metrics(&config.telemetry, logs),
+            false => TelemetryGuard::set_up(&config.telemetry, logs),
+        };
+        let telemetry = telemetry.map_err(Failure::surroundings)?;
+        let result = work(&Setup { output, terminal, config, telemetry: &telemetry }).await;
         if let Err(error) = telemetry.shutdown().await {
             output.complain(format_args!("warning: {}\n", chain(&error)));
         }

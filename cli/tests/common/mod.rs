@@ -3,10 +3,13 @@
 #![allow(dead_code, reason = "not every test file uses all of it")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test whose surroundings fail has failed")]
 
+pub mod host;
+pub mod server;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use serde_json::Value;
 
@@ -49,15 +52,29 @@ impl Folder {
         for name in ["ECHO_URL", "ECHO_CONFIG", "NO_COLOR"] {
             command.env_remove(name);
         }
+        command.env("XDG_STATE_HOME", self.path().join("state"));
         command
+    }
+
+    /// Runs it to its end, against the bus at this address.
+    pub fn run_at(&self, url: &str, args: &[&str]) -> Ran {
+        Ran::of(self.command(args).env("ECHO_URL", url).output().unwrap())
+    }
+
+    /// Runs it to its end, with this on its standard input.
+    pub fn run_with(&self, input: &str, args: &[&str]) -> Ran {
+        let mut command = self.command(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(input.as_bytes()).unwrap();
+        drop(stdin);
+        Ran::of(child.wait_with_output().unwrap())
     }
 
     /// Runs it to its end.
     pub fn run(&self, args: &[&str]) -> Ran {
-        let output = self.command(args).output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        let (stdout, stderr) = (text(output.stdout), text(output.stderr));
-        Ran { code: code(output.status), stdout, stderr }
+        Ran::of(self.command(args).output().unwrap())
     }
 
     /// Runs it to an end with this code.
@@ -70,6 +87,12 @@ impl Folder {
 }
 
 impl Ran {
+    fn of(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+        Self { code: code(output.status), stdout, stderr }
+    }
+
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.stdout)
             .unwrap_or_else(|error| panic!("{error}: {}", self.stdout))
@@ -100,23 +123,26 @@ pub struct Running {
 
 impl Running {
     pub fn start(folder: &Folder, args: &[&str]) -> Self {
-        let mut command = folder.command(args);
+        Self::spawn(folder.command(args))
+    }
+
+    pub fn spawn(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let stderr = BufReader::new(child.stderr.take().unwrap());
         Self { child, stdout, stderr, seen: String::new() }
     }
 
-    /// Waits for a line of standard error that holds this.
+    /// Waits for a line of standard error that holds this, and gives it.
     #[track_caller]
-    pub fn until(&mut self, wanted: &str) {
-        wait_for(&mut self.stderr, wanted, &mut self.seen);
+    pub fn until(&mut self, wanted: &str) -> String {
+        wait_for(&mut self.stderr, wanted, &mut self.seen)
     }
 
-    /// Waits for a line of standard output that holds this.
+    /// Waits for a line of standard output that holds this, and gives it.
     #[track_caller]
-    pub fn until_out(&mut self, wanted: &str) {
-        wait_for(&mut self.stdout, wanted, &mut String::new());
+    pub fn until_out(&mut self, wanted: &str) -> String {
+        wait_for(&mut self.stdout, wanted, &mut self.seen)
     }
 
     /// Sends a signal, by its name.
@@ -146,14 +172,14 @@ impl Drop for Running {
 }
 
 #[track_caller]
-fn wait_for(lines: &mut impl BufRead, wanted: &str, seen: &mut String) {
+fn wait_for(lines: &mut impl BufRead, wanted: &str, seen: &mut String) -> String {
     loop {
         let mut line = String::new();
         let len = lines.read_line(&mut line).unwrap();
         assert!(len > 0, "it ended without `{wanted}`:\n{seen}");
         seen.push_str(&line);
         if line.contains(wanted) {
-            return;
+            return line;
         }
     }
 }

@@ -1,37 +1,27 @@
-//! `request`: a question, and the data of its answer.
+//! `request`: a question to a running host, and the data of its answer.
 
-use std::time::Duration;
+use echo_sdk::{BaseMessage, Topic};
 
-use echo_sdk::Topic;
-
+use super::data::{self, Source};
 use crate::args::RequestArgs;
-use crate::commands::Setup;
+use crate::commands::Talk;
 use crate::exit::{CommandResult, Exit, Failure};
-use crate::host::{self, CLIENT};
+use crate::host::CLIENT;
 use crate::interrupts::Interrupts;
 
 /// Asks, and prints the answer's data.
-pub async fn request(setup: &Setup<'_>, args: RequestArgs) -> CommandResult {
-    super::refuse_url()?;
+pub async fn request(talk: &Talk<'_>, args: RequestArgs) -> CommandResult {
     let topic = Topic::new(&args.topic).map_err(Failure::usage)?;
-    let data = super::read_data(args.json.as_deref())?;
+    let data = data::one(args.json.as_deref()).await?;
+    let message = BaseMessage::builder(CLIENT).data_json(data.as_bytes()).build();
+    let message = message.map_err(|error| Source::Given(None).fault(&data, error))?;
     let mut interrupts = Interrupts::catch().map_err(Failure::surroundings)?;
-    let host = host::start_brief(setup).await?;
-    let client = host.client(CLIENT);
-    let asking = async {
-        let message = super::message(&client, &data, None)?;
-        let asked = client.request(topic, message, args.timeout).await;
-        asked.map_err(Failure::surroundings)
-    };
+    let mut remote = talk.connect(args.at.url.as_deref()).await?;
     let answer = tokio::select! {
-        answer = asking => answer,
-        _ = interrupts.next() => Err(Failure::said(Exit::Interrupted)),
+        answer = remote.request(&topic, &message, args.timeout) => answer?,
+        _ = interrupts.next() => return Ok(Exit::Interrupted),
     };
-    // What the answer does not wait for, such as events, is handled all the same.
-    let patience = if answer.is_ok() { args.timeout } else { Duration::ZERO };
-    let exit = host::finish(setup.output, host, patience, &mut interrupts).await;
-    let answer = answer?;
     let text = String::from_utf8_lossy(answer.data_bytes());
-    setup.output.result(format_args!("{text}\n")).map_err(Failure::surroundings)?;
-    Ok(exit)
+    talk.output.result(format_args!("{text}\n")).map_err(Failure::surroundings)?;
+    Ok(Exit::Success)
 }

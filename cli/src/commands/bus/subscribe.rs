@@ -1,50 +1,85 @@
-//! `subscribe`: messages as lines.
+//! `subscribe`: the messages of a running host as lines.
 
-use echo_sdk::{Pattern, Subscription};
+use async_nats::{Event, Message, ServerError};
+use echo_sdk::{Pattern, is_name};
+use futures_util::StreamExt;
 
 use crate::args::SubscribeArgs;
-use crate::commands::Setup;
-use crate::exit::{CommandResult, Exit, Failure};
-use crate::host::{self, CLIENT};
+use crate::commands::Talk;
+use crate::exit::{CommandResult, Exit, Failure, chain};
 use crate::interrupts::Interrupts;
 use crate::output::Output;
+use crate::remote::{RemoteError, received};
 use crate::stream::Line;
 
-/// Prints messages until there were enough, or a signal comes.
-pub async fn subscribe(setup: &Setup<'_>, args: SubscribeArgs) -> CommandResult {
-    super::refuse_url()?;
+/// Prints messages until there were enough, or a signal comes. A connection that is lost is made again.
+pub async fn subscribe(talk: &Talk<'_>, args: SubscribeArgs) -> CommandResult {
     let pattern = Pattern::new(&args.pattern).map_err(Failure::usage)?;
+    if let Some(group) = args.queue.as_deref().filter(|group| !is_name(group)) {
+        let rule = "a group's name is made of letters, digits, `-` and `_`";
+        return Err(Failure::usage(format!("`{group}` names no group; {rule}")));
+    }
     let mut interrupts = Interrupts::catch().map_err(Failure::surroundings)?;
-    let host = host::start(setup, setup.config.clone()).await?;
-    let outcome = async {
-        let mut messages =
-            host.client(CLIENT).subscribe(pattern.as_str()).await.map_err(Failure::surroundings)?;
-        setup.output.say(format_args!("listening on {pattern}"));
+    let mut remote = talk.connect(args.at.url.as_deref()).await?;
+    let mut messages = remote.subscribe(&pattern, args.queue.as_deref()).await?;
+    if let Some(count) = args.count {
+        // The server sends no more than that, which leaves the rest to the others of a group.
+        let limited = messages.unsubscribe_after(count).await;
+        limited.map_err(|_| RemoteError::Lost { at: remote.at().to_owned() })?;
+    }
+    talk.output.say(format_args!("listening on {pattern} at {}", remote.at()));
+    let mut left = args.count;
+    while left != Some(0) {
         tokio::select! {
-            printed = print(&mut messages, setup.output, args.count) => {
-                printed.map_err(Failure::surroundings)?;
-                Ok(Exit::Success)
+            message = messages.next() => {
+                let message =
+                    message.ok_or_else(|| RemoteError::Lost { at: remote.at().to_owned() })?;
+                if !print(talk.output, &message, args.raw).map_err(Failure::surroundings)? {
+                    break;
+                }
+                left = left.map(|left| left - 1);
             }
-            _ = interrupts.next() => Ok(if args.count.is_some() { Exit::Interrupted } else { Exit::Success }),
+            event = remote.event() => tell(talk.output, remote.at(), event)?,
+            _ = interrupts.next() => return Ok(Exit::Interrupted),
         }
     }
-    .await;
-    host::shut_down(setup.output, host).await;
-    outcome
+    Ok(Exit::Success)
 }
 
-async fn print(
-    messages: &mut Subscription,
-    output: &Output,
-    count: Option<u64>,
-) -> std::io::Result<()> {
-    let mut left = count;
-    while left != Some(0) {
-        let Some(received) = messages.next().await else { return Ok(()) };
-        if !output.json_line(&Line::from(&received))? {
-            break;
+/// Prints a message; whether somebody reads it still.
+fn print(output: &Output, message: &Message, raw: bool) -> std::io::Result<bool> {
+    if raw {
+        return output.bytes_line(&message.payload);
+    }
+    match received(message) {
+        Ok(received) => output.json_line(&Line::from(&received)),
+        Err(error) => {
+            let (topic, error) = (&message.subject, chain(&error));
+            output.complain(format_args!("what came on `{topic}` is no message: {error}\n"));
+            Ok(true)
         }
-        left = left.map(|left| left - 1);
+    }
+}
+
+/// Says what happens to the connection; an error where it means that no more messages come.
+fn tell(output: &Output, at: &str, event: Option<Event>) -> Result<(), RemoteError> {
+    let at = at.to_owned();
+    match event {
+        None | Some(Event::Closed) => return Err(RemoteError::Lost { at }),
+        Some(Event::ServerError(ServerError::AuthorizationViolation)) => {
+            return Err(RemoteError::Refused { at });
+        }
+        Some(Event::ServerError(error)) if error.to_string().contains("ermissions") => {
+            return Err(RemoteError::Server { at, error });
+        }
+        Some(Event::Disconnected) => {
+            output.say(format_args!("the connection to {at} was lost; trying again"));
+        }
+        Some(Event::Connected) => output.say(format_args!("connected to {at} again")),
+        Some(Event::SlowConsumer(_)) => {
+            output.complain("messages were dropped: they came faster than they were printed\n");
+        }
+        Some(other) => output.say(format_args!("{at}: {other}")),
     }
     Ok(())
 }

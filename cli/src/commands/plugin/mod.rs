@@ -1,22 +1,27 @@
-//! `plugin`: lists, writes, builds and activates plugins.
+//! `plugin`: lists, writes, builds and activates plugins, and orders those of running hosts about.
 
 mod activate;
 mod build;
 mod layout;
 mod list;
 mod new;
+mod order;
 
-use echo_core::config::PluginsConfig;
+use echo_core::config::Config;
+use echo_sdk::contract::host;
 
 use crate::args::PluginCommand;
+use crate::commands::talking;
 use crate::exit::{CommandResult, Failure};
 use crate::output::Output;
 
 use layout::Layout;
+use order::order;
 
 /// Does what was asked.
-pub fn plugin(output: &Output, config: &PluginsConfig, command: PluginCommand) -> CommandResult {
-    let layout = Layout::here(config).map_err(Failure::surroundings)?;
+pub fn plugin(output: &Output, config: Config, command: PluginCommand) -> CommandResult {
+    let layout = Layout::here(&config.plugins).map_err(Failure::surroundings)?;
+    let order = |topic, args| talking(output, config, async |it| order(it, topic, args).await);
     match command {
         PluginCommand::List(args) => list::list(output, &layout, &args),
         PluginCommand::Show { name, json } => list::show(output, &layout, &name, json),
@@ -26,6 +31,9 @@ pub fn plugin(output: &Output, config: &PluginsConfig, command: PluginCommand) -
             activate::activate(output, &layout, &name, profile)
         }
         PluginCommand::Deactivate { name } => activate::deactivate(output, &layout, &name),
+        PluginCommand::Pause(args) => order(host::PAUSE, args),
+        PluginCommand::Resume(args) => order(host::RESUME, args),
+        PluginCommand::Reset(args) => order(host::RESET, args),
     }
 }
 

@@ -46,9 +46,6 @@ pub enum SettingsError {
     /// Several texts for programs would run into each other.
     #[error("only one of --json, --report FORMAT=- and --events - can go to standard output")]
     Stdout,
-    /// That bus is not there yet.
-    #[error("`--bus {0}` cannot be used yet: `local`, a bus in this process, is the one there is")]
-    Bus(String),
 }
 
 impl RunSettings {
@@ -57,9 +54,6 @@ impl RunSettings {
     /// # Errors
     /// [`SettingsError`] that names what cannot be done.
     pub fn new(args: &RunArgs, config: &RunConfig) -> Result<Self, SettingsError> {
-        if args.bus != "local" {
-            return Err(SettingsError::Bus(args.bus.clone()));
-        }
         let filter = match &args.filter {
             Some(filter) => Some(
                 Regex::new(filter)
@@ -124,8 +118,7 @@ mod tests {
     #[test]
     fn what_cannot_be_done_is_refused() {
         for (args, word) in [
-            (&["--bus", "nats://127.0.0.1:4222"][..], "`local`"),
-            (&["--report", "html=x"], "junit, json and tap"),
+            (&["--report", "html=x"][..], "junit, json and tap"),
             (&["--filter", "("], "`--filter (`"),
             (&["--json", "--events", "-"], "standard output"),
             (&["--report", "tap=-", "--report", "junit=-"], "standard output"),

@@ -5,9 +5,18 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
+use echo_core::config::BusUrl;
+
+mod bus;
+mod host;
+mod plugin;
 
 use crate::exit;
 use crate::output::{ColorChoice, Verbosity};
+
+pub use bus::{PublishArgs, RequestArgs, SubscribeArgs};
+pub use host::{DeadCommand, DeadFilter, DeadPick, ServeArgs, TopicsArgs, UrlArgs};
+pub use plugin::{PluginCommand, PluginOrderArgs, Profile};
 
 /// Runs integration tests as messages on a bus.
 #[derive(Debug, Parser)]
@@ -68,17 +77,28 @@ pub enum Command {
     Validate(ValidateArgs),
     /// Writes a first suite that runs as it is, and a commented configuration.
     Init(InitArgs),
-    /// Publishes a message in a host of its own and waits until what it caused is handled.
+    /// Runs a host that stays: its plugins, and doors for other tools.
+    Serve(ServeArgs),
+    /// Prints the address of the running host with its token, for other tools.
+    Url(UrlArgs),
+    /// Publishes messages.
     Publish(PublishArgs),
-    /// Prints messages of a host of its own, one JSON object a line: {"topic":…,"message":{…}}.
+    /// Prints messages, one JSON object a line: {"topic":…,"message":{…}}.
     Subscribe(SubscribeArgs),
-    /// Asks a topic in a host of its own and prints the answer's data.
+    /// Asks a topic and prints the answer's data.
     Request(RequestArgs),
+    /// Lists what the running hosts' plugins subscribe to, with rates, depth and drops.
+    Topics(TopicsArgs),
+    /// Lists dead letters, shows them, and brings them back.
+    #[command(subcommand)]
+    Dead(DeadCommand),
     /// Lists the types of services that suites can use.
     Services(TableArgs),
-    /// Lists, writes, builds and activates plugins.
+    /// Lists, writes, builds and activates plugins; pauses those of a running host.
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Measures this program's own bus, one JSON object a line.
+    Bench(echo_bench::Options),
     /// Shows what this machine has of what Echo Core can use, and what each missing thing costs.
     #[command(
         after_help = "Exits with 0 whatever it finds: nothing here is needed by every suite."
@@ -98,9 +118,9 @@ pub struct RunArgs {
     /// Suites, or folders that hold some.
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// The bus to run on; `local` is the one there is by now.
-    #[arg(long, default_value = "local", value_name = "BUS")]
-    pub bus: String,
+    /// The bus to run on: `local`, or the address of a NATS server; without it, `bus.url` of the configuration.
+    #[arg(long, value_name = "BUS")]
+    pub bus: Option<BusUrl>,
     /// Writes a report: junit=FILE, json=FILE or tap=FILE, with `-` for standard output. May be repeated.
     #[arg(long = "report", value_name = "FORMAT=FILE")]
     pub reports: Vec<String>,
@@ -154,112 +174,12 @@ pub struct TableArgs {
     pub json: bool,
 }
 
-/// `publish`.
+/// Which running host a command speaks to.
 #[derive(Debug, Args)]
-#[command(after_help = OWN_HOST)]
-pub struct PublishArgs {
-    /// The topic.
-    pub topic: String,
-    /// The message's data; `-` reads it from standard input. Without it the data is null.
-    pub json: Option<String>,
-    /// The ordering key.
-    #[arg(long)]
-    pub key: Option<String>,
-    /// Prints what is published on this pattern meanwhile, one JSON object a line. May be repeated.
-    #[arg(short, long, value_name = "PATTERN")]
-    pub subscribe: Vec<String>,
-    /// How long to wait until all is handled.
-    #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = echo_sdk::duration::parse)]
-    pub timeout: Duration,
-}
-
-/// `subscribe`.
-#[derive(Debug, Args)]
-#[command(after_help = OWN_HOST)]
-pub struct SubscribeArgs {
-    /// The pattern: a topic in which `*` stands for one token and `>` for all that follow.
-    pub pattern: String,
-    /// Ends after so many messages; without it, when interrupted.
-    #[arg(short = 'n', long, value_name = "N")]
-    pub count: Option<u64>,
-}
-
-/// `request`.
-#[derive(Debug, Args)]
-#[command(after_help = OWN_HOST)]
-pub struct RequestArgs {
-    /// The topic.
-    pub topic: String,
-    /// The message's data; `-` reads it from standard input. Without it the data is null.
-    pub json: Option<String>,
-    /// How long to wait for the answer.
-    #[arg(long, default_value = "5s", value_name = "DURATION", value_parser = echo_sdk::duration::parse)]
-    pub timeout: Duration,
-}
-
-const OWN_HOST: &str = "\
-The command starts a host in its own process, with the built-in plugins and those of plugins/enabled, \
-and ends with it. It sees and reaches these plugins alone: there is no way into a running host yet.";
-
-/// `plugin`.
-#[derive(Debug, Subcommand)]
-pub enum PluginCommand {
-    /// Lists the built-in plugins, the enabled ones and the libraries that are built.
-    List(TableArgs),
-    /// Shows a plugin's manifest.
-    Show {
-        /// The plugin.
-        name: String,
-        /// Prints JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Writes a plugin that builds and passes its test, to plugins/workshop/NAME.
-    New {
-        /// The plugin's name: lower-case letters, digits and `-`.
-        name: String,
-    },
-    /// Builds a plugin's library into plugins/libraries/PROFILE.
-    Build {
-        /// The plugin: a folder of plugins/workshop.
-        name: String,
-        /// How it is compiled.
-        #[arg(long, value_enum, default_value_t)]
-        profile: Profile,
-    },
-    /// Puts a built library into plugins/enabled, from where hosts load it.
-    Activate {
-        /// The plugin.
-        name: String,
-        /// Which of its libraries.
-        #[arg(value_enum, default_value_t)]
-        profile: Profile,
-    },
-    /// Takes a library out of plugins/enabled.
-    Deactivate {
-        /// The plugin.
-        name: String,
-    },
-}
-
-/// How a plugin is compiled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Profile {
-    /// Quickly, with checks.
-    #[default]
-    Development,
-    /// Small and fast.
-    Production,
-}
-
-impl Profile {
-    /// The folder below plugins/libraries.
-    pub fn folder(self) -> &'static str {
-        match self {
-            Self::Development => "development",
-            Self::Production => "production",
-        }
-    }
+pub struct At {
+    /// The bus; without it the host that runs on this machine, or else nats://127.0.0.1:4222.
+    #[arg(long, value_name = "URL", env = "ECHO_URL", hide_env_values = true)]
+    pub url: Option<String>,
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

@@ -1,0 +1,85 @@
+//! What can be asked about plugins.
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::{At, TableArgs};
+
+/// `plugin`.
+#[derive(Debug, Subcommand)]
+pub enum PluginCommand {
+    /// Lists the built-in plugins, the enabled ones and the libraries that are built.
+    List(TableArgs),
+    /// Shows a plugin's manifest.
+    Show {
+        /// The plugin.
+        name: String,
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Writes a plugin that builds and passes its test, to plugins/workshop/NAME.
+    New {
+        /// The plugin's name: lower-case letters, digits and `-`.
+        name: String,
+    },
+    /// Builds a plugin's library into plugins/libraries/PROFILE.
+    Build {
+        /// The plugin: a folder of plugins/workshop.
+        name: String,
+        /// How it is compiled.
+        #[arg(long, value_enum, default_value_t)]
+        profile: Profile,
+    },
+    /// Puts a built library into plugins/enabled, from where hosts load it.
+    Activate {
+        /// The plugin.
+        name: String,
+        /// Which of its libraries.
+        #[arg(value_enum, default_value_t)]
+        profile: Profile,
+    },
+    /// Lets a plugin's messages wait, on each running host that has it.
+    Pause(PluginOrderArgs),
+    /// Lets a paused plugin's messages flow again.
+    Resume(PluginOrderArgs),
+    /// Has a plugin of a running host forget what it remembers.
+    Reset(PluginOrderArgs),
+    /// Takes a library out of plugins/enabled.
+    Deactivate {
+        /// The plugin.
+        name: String,
+    },
+}
+
+/// How a plugin is compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Profile {
+    /// Quickly, with checks.
+    #[default]
+    Development,
+    /// Small and fast.
+    Production,
+}
+
+impl Profile {
+    /// The folder below plugins/libraries.
+    pub fn folder(self) -> &'static str {
+        match self {
+            Self::Development => "development",
+            Self::Production => "production",
+        }
+    }
+}
+
+/// `plugin pause`, `resume` and `reset`.
+#[derive(Debug, Args)]
+pub struct PluginOrderArgs {
+    /// The plugin.
+    pub name: String,
+    /// Prints JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// The host.
+    #[command(flatten)]
+    pub at: At,
+}

@@ -1,0 +1,282 @@
+//! A host that stays, and the commands that speak to it.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use common::host::Host;
+use common::{Folder, Running, eventually, lines, processes_with};
+use serde_json::{Value, json};
+
+/// A run of one suite with one step.
+fn run_of(id: &str, command: &[&str]) -> String {
+    let step = json!({"name": "a", "command": command, "timeout": "2h"});
+    json!({"run_id": id, "suites": [{"name": "s", "steps": [step]}]}).to_string()
+}
+
+#[test]
+fn a_host_says_when_it_is_ready_and_ends_on_a_signal() {
+    let folder = Folder::new();
+    let none = folder.expect(3, &["url"]);
+    assert!(none.stderr.contains("`echo-core serve`"), "{}", none.stderr);
+    let host = Host::start(&folder, &[]);
+    assert!(host.ready.starts_with("ready "), "{}", host.ready);
+    let url = folder.expect(0, &["url"]).stdout;
+    let (token, address) = url.trim().strip_prefix("nats://").unwrap().split_once('@').unwrap();
+    assert_eq!(address, host.said("nats"));
+    assert!(token.len() >= 32 && !host.ready.contains(token));
+    let http = folder.expect(0, &["url", "--http"]).stdout;
+    assert_eq!(http.trim(), format!("http://{}", host.said("http")));
+    let all = folder.expect(0, &["url", "--json"]).json();
+    assert_eq!((&all["token"], &all["nats"]), (&json!(token), &json!(url.trim())));
+    let ended = host.end();
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    folder.expect(3, &["url"]);
+    let again = Host::start(&folder, &[]);
+    assert!(folder.expect(0, &["url"]).stdout.contains(token), "the token is kept");
+    drop(again);
+    folder.expect(3, &["url"]);
+}
+
+/// Any tool can publish a test run, or watch one.
+#[test]
+fn a_run_is_published_and_watched() {
+    let folder = Folder::new();
+    let _host = Host::start(&folder, &[]);
+    let mut watching = Running::start(&folder, &["subscribe", "test.>"]);
+    watching.until("listening on test.> at 127.0.0.1:");
+    folder.expect(0, &["publish", "test.run.start", &run_of("watched", &["echo", "hi"])]);
+    let mut seen = Vec::new();
+    loop {
+        let line = lines(&watching.until_out("topic")).remove(0);
+        let topic = line["topic"].as_str().unwrap().to_owned();
+        assert_eq!(line["message"]["data"]["run_id"], "watched", "{line}");
+        seen.push(topic);
+        if line["topic"] == "test.run.ended" {
+            assert_eq!(line["message"]["data"]["outcome"], "passed");
+            break;
+        }
+    }
+    let expected = [
+        "test.run.start",
+        "test.run.started",
+        "test.suite.started",
+        "test.test.started",
+        "test.step.started",
+        "test.step.ended",
+        "test.test.ended",
+        "test.suite.ended",
+        "test.run.ended",
+    ];
+    assert_eq!(seen, expected);
+    watching.signal("INT");
+    assert_eq!(watching.end().code, 130);
+}
+
+#[test]
+fn a_run_is_asked_for_and_its_end_is_the_answer() {
+    let folder = Folder::new();
+    let host = Host::start(&folder, &[]);
+    let args = ["request", "test.run.start", &run_of("asked", &["false"]), "--timeout", "1m"];
+    let ended = folder.expect(0, &args).json();
+    assert_eq!((&ended["run_id"], &ended["outcome"]), (&json!("asked"), &json!("failed")));
+    let nobody = folder.expect(3, &["request", "nobody.home", "1"]);
+    assert!(nobody.stderr.contains("nobody answers to `nobody.home`"), "{}", nobody.stderr);
+    assert_eq!(host.end().code, 0);
+}
+
+#[test]
+fn nobody_gets_in_without_the_token() {
+    let folder = Folder::new();
+    let host = Host::start(&folder, &[]);
+    let address = host.said("nats");
+    // The token is found for the address as well.
+    let found = folder.run_at(&format!("nats://{address}"), &["publish", "a", "1"]);
+    assert_eq!(found.code, 0, "{}", found.stderr);
+    for args in [&["publish", "a", "1"][..], &["subscribe", "a"], &["dead", "list"]] {
+        let ran = folder.run_at(&format!("nats://wrong-token@{address}"), args);
+        assert_eq!(ran.code, 3, "{args:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains("does not let this command in"), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("wrong-token"), "{}", ran.stderr);
+    }
+    // Another user has another state folder, and no token in it.
+    let elsewhere = Folder::new();
+    let ran = elsewhere.run_at(&format!("nats://{address}"), &["publish", "a", "1"]);
+    assert_eq!(ran.code, 3, "{}", ran.stderr);
+    let own = folder.expect(0, &["url"]).stdout;
+    assert_eq!(elsewhere.run_at(own.trim(), &["publish", "a", "1"]).code, 0);
+}
+
+#[test]
+fn an_open_host_lets_everybody_in() {
+    let folder = Folder::new();
+    let host = Host::start(&folder, &["--open"]);
+    let url = format!("nats://{}", host.said("nats"));
+    assert_eq!(folder.expect(0, &["url"]).stdout.trim(), url);
+    let elsewhere = Folder::new();
+    assert_eq!(elsewhere.run_at(&url, &["publish", "a", "1"]).code, 0);
+}
+
+#[test]
+fn several_hosts_are_told_apart_by_their_ports() {
+    let folder = Folder::new();
+    let (one, two) = (Host::start(&folder, &[]), Host::start(&folder, &[]));
+    let ran = folder.expect(3, &["publish", "a", "1"]);
+    assert!(ran.stderr.contains("several hosts run here"), "{}", ran.stderr);
+    folder.expect(3, &["url"]);
+    for host in [one, two] {
+        let address = host.said("nats");
+        let port = address.rsplit(':').next().unwrap();
+        assert!(folder.expect(0, &["url", "--port", port]).stdout.contains(address));
+        assert_eq!(folder.run_at(&format!("nats://{address}"), &["publish", "a", "1"]).code, 0);
+        assert_eq!(host.end().code, 0);
+    }
+}
+
+#[test]
+fn dead_letters_are_listed_shown_replayed_and_discarded() {
+    let folder = Folder::new();
+    let _host = Host::start(&folder, &[]);
+    assert!(folder.expect(0, &["dead", "list"]).stdout.contains("no dead letters"));
+    let mut dying = Running::start(&folder, &["subscribe", "dead.>", "-n", "3"]);
+    dying.until("listening");
+    folder.expect(0, &["publish", "test.run.start", r#"{"suits":1}"#, "-n", "2"]);
+    folder.expect(0, &["publish", "service.exec.local", "7"]);
+    assert_eq!(dying.end().code, 0);
+    let list = |args: &[&str]| {
+        let args = [&["dead", "list", "--json"], args].concat();
+        folder.expect(0, &args).json()["letters"].as_array().unwrap().clone()
+    };
+    eventually(|| list(&[]).len() == 3);
+    let runs = list(&["--topic", "test.>"]);
+    assert_eq!(runs.len(), 2);
+    assert_eq!((&runs[0]["slot"], &runs[0]["attempts"]), (&json!("orchestrator"), &json!(1)));
+    assert!(runs[0]["reason"].as_str().unwrap().contains("malformed"));
+    assert_eq!(list(&["--slot", "process"]).len(), 1);
+    let id = runs[0]["id"].as_str().unwrap();
+    let shown = folder.expect(0, &["dead", "show", id]).stdout;
+    assert!(shown.contains("suits") && shown.contains("orchestrator"), "{shown}");
+    let shown = folder.expect(0, &["dead", "show", id, "--json"]).json();
+    let message_id = &shown["letter"]["message"]["id"];
+    assert_eq!(shown["letter"]["message"]["data"], json!({"suits": 1}));
+
+    folder.expect(2, &["dead", "replay"]);
+    let mut again = Running::start(&folder, &["subscribe", "test.run.start", "-n", "1"]);
+    again.until("listening");
+    let replayed = folder.expect(0, &["dead", "replay", "--id", id, "--json"]).json();
+    assert_eq!(replayed["replayed"][0]["message_id"], *message_id);
+    let again = again.end().lines().remove(0);
+    assert_eq!(again["message"]["data"], json!({"suits": 1}));
+    assert_eq!(again["message"]["id"], *message_id);
+    // It dies again, as a letter of its own; the first is marked.
+    eventually(|| list(&["--topic", "test.>"]).len() == 3);
+    let marked = |letter: &&Value| letter["replayed_at"].is_string();
+    assert_eq!(list(&[]).iter().filter(marked).count(), 1);
+    let fresh =
+        folder.expect(0, &["dead", "replay", "--slot", "process", "--new-id", "--json"]).json();
+    assert_eq!(fresh["replayed"].as_array().unwrap().len(), 1);
+    let discarded = folder.expect(0, &["dead", "discard", "--topic", "test.>"]).stdout;
+    assert_eq!(discarded, "forgot 3 dead letters\n");
+    assert_eq!(list(&["--topic", "test.>"]).len(), 0);
+    let gone = folder.expect(2, &["dead", "show", id]);
+    assert!(gone.stderr.contains("dead list"), "{}", gone.stderr);
+}
+
+#[test]
+fn topics_lists_slots_with_rates() {
+    let folder = Folder::new();
+    let _host = Host::start(&folder, &[]);
+    let mut watching =
+        Running::start(&folder, &["topics", "--json", "--watch", "--interval", "300ms"]);
+    watching.until_out("orchestrator");
+    let question = r#"{"run_id":"r","suite":"s","command":["true"],"timeout":"5s"}"#;
+    folder.expect(0, &["request", "service.exec.local", question]);
+    let row = loop {
+        let rows = lines(&watching.until_out("process")).remove(0);
+        let row =
+            rows.as_array().unwrap().iter().find(|row| row["slot"] == "process").unwrap().clone();
+        if row["in_per_s"].as_f64().unwrap() > 0.0 {
+            break row;
+        }
+    };
+    assert_eq!((&row["hosts"], &row["status"]), (&json!(1), &json!("running")));
+    assert_eq!((&row["accepted"], &row["depth"]), (&json!(1), &json!(0)));
+    assert!(row["patterns"].as_array().unwrap().contains(&json!("service.exec.local")), "{row}");
+    watching.signal("INT");
+    assert_eq!(watching.end().code, 130);
+    let table = folder.expect(0, &["topics", "--interval", "10ms"]).stdout;
+    assert!(table.starts_with("SLOT") && table.contains("orchestrator"), "{table}");
+}
+
+#[test]
+fn a_plugin_is_paused_and_resumed() {
+    let folder = Folder::new();
+    let _host = Host::start(&folder, &[]);
+    let paused = folder.expect(0, &["plugin", "pause", "process"]).stdout;
+    assert_eq!(paused, "`process` is paused on 1 host\n");
+    let question = r#"{"run_id":"r","suite":"s","command":["echo","late"],"timeout":"5s"}"#;
+    let mut asking =
+        Running::start(&folder, &["request", "service.exec.local", question, "--timeout", "1m"]);
+    let depth = || {
+        let rows = folder.expect(0, &["topics", "--json", "--interval", "1ms"]).json();
+        let rows = rows.as_array().unwrap().clone();
+        rows.iter().find(|row| row["slot"] == "process").unwrap()["depth"].clone()
+    };
+    eventually(|| depth() == 1);
+    let resumed = folder.expect(0, &["plugin", "resume", "process", "--json"]).json();
+    assert_eq!(resumed[0]["status"], "running");
+    asking.until_out("late");
+    assert_eq!(asking.end().code, 0);
+    folder.expect(0, &["plugin", "reset", "process"]);
+    let unknown = folder.expect(2, &["plugin", "pause", "nobody"]);
+    assert!(unknown.stderr.contains("no plugin `nobody`"), "{}", unknown.stderr);
+}
+
+#[test]
+fn what_a_host_cannot_finish_it_says() {
+    let folder = Folder::new();
+    let brief = ["orchestrator", "process"].map(|plugin| {
+        let pool = "worker_pool = { shutdown_timeout = \"200ms\" }";
+        format!("[[plugins.register]]\nid = \"{plugin}\"\n{pool}\n")
+    });
+    folder.write(
+        "echo-core.toml",
+        &format!("[shutdown]\ntimeout = \"200ms\"\n{}", brief.concat()),
+    );
+    let host = Host::start(&folder, &[]);
+    folder.expect(0, &["publish", "test.run.start", &run_of("long", &["sleep", "86305"])]);
+    eventually(|| !processes_with("sleep 86305").is_empty());
+    let ended = host.end();
+    assert_eq!(ended.code, 3, "{}", ended.stderr);
+    assert!(ended.stderr.contains("orchestrator"), "{}", ended.stderr);
+    eventually(|| processes_with("sleep 86305").is_empty());
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let folder = Folder::new();
+    let host = Host::start(&folder, &[]);
+    let mut command = folder.command(&["serve"]);
+    command.env("ECHO_GATEWAY__NATS", host.said("nats")).env("ECHO_GATEWAY__HTTP", "off");
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains(host.said("nats")) && said.contains("gateway.nats"), "{said}");
+}
+
+#[test]
+fn the_doors_speak_nats_and_http() {
+    let folder = Folder::new();
+    let host = Host::start(&folder, &[]);
+    let mut nats = TcpStream::connect(host.said("nats")).unwrap();
+    let mut greeting = [0; 5];
+    nats.read_exact(&mut greeting).unwrap();
+    assert_eq!(&greeting, b"INFO ");
+    let address = host.said("http");
+    let mut http = TcpStream::connect(address).unwrap();
+    write!(http, "GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    http.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
