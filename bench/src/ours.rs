@@ -1,6 +1,7 @@
 //! Our own side: a host with all that a host does.
 
-use std::sync::{Arc, OnceLock};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use echo_core::config::TelemetryConfig;
 use echo_core::telemetry::{self, Exports, TelemetryError, TelemetryGuard};
@@ -56,16 +57,21 @@ pub(crate) async fn host<P: Plugin>(
     Ok(Arc::new(builder.plugin(place.manifest()?, plugin).start().await?))
 }
 
-/// Metrics go to a recorder that Prometheus could scrape, as in a host that serves.
+/// Metrics go to a recorder that Prometheus could scrape, as in a host that serves. Where the process has set
+/// telemetry up already, they go where it said.
 pub(crate) fn exports() -> Result<Exports, TelemetryError> {
-    static GUARD: OnceLock<TelemetryGuard> = OnceLock::new();
-    if let Some(guard) = GUARD.get() {
+    static GUARD: Mutex<Option<TelemetryGuard>> = Mutex::new(None);
+    let mut known = GUARD.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(guard) = &*known {
         return Ok(guard.exports());
     }
     let config = TelemetryConfig {
-        prometheus: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
+        prometheus: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
         ..TelemetryConfig::default()
     };
-    let guard = telemetry::init(&config)?;
-    Ok(GUARD.get_or_init(|| guard).exports())
+    match telemetry::init(&config) {
+        Ok(guard) => Ok(known.insert(guard).exports()),
+        Err(TelemetryError::AlreadySetUp) => Ok(Exports::default().with_metrics()),
+        Err(error) => Err(error),
+    }
 }

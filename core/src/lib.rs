@@ -4,15 +4,19 @@
 //! shrinks with its load; the registry knows all plugins and the order that their dependencies ask for.
 //!
 //! Reading order: [`host`] (start, lifecycle, shutdown), `registry`, `actor` (what a handler's answer does
-//! to its message), `pool` (how many workers), [`library`] (plugins from shared libraries), [`config`],
+//! to its message), [`middleware`] (what stands around handlers and publishers), [`schema`] (what data keeps
+//! to), `pool` (how many workers), [`library`] (plugins from shared libraries), [`config`],
 //! [`telemetry`].
 
 pub mod config;
 pub mod host;
 pub mod library;
+pub mod middleware;
+pub mod schema;
 pub mod telemetry;
 
 mod actor;
+mod current;
 mod pool;
 mod registry;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use echo_core::config::{LogFormat, TelemetryConfig};
 use echo_core::telemetry::{
     Exports, Handling, HostTelemetry, METRICS, MetricKind, Outcome, SlotMetrics, describe,
-    recorder, subscriber, with_current,
+    recorder, subscriber, with_trace,
 };
 use echo_sdk::contract::system::PluginStatus;
 use echo_sdk::{
@@ -77,8 +77,8 @@ fn a_message_made_while_one_is_handled_lies_below_it() {
     let request = BaseMessage::builder("first").trace_context(run.context().unwrap());
     let request = request.build().unwrap().with_attempt(2).with_hops(1);
 
-    let handling = Handling::begin(&second, &topic("service.start"), &request);
-    let event = with_current(handling.scope(), || {
+    let (handling, scope) = Handling::begin(&second, &topic("service.start"), &request);
+    let event = with_trace(&scope, || {
         let mut own = second.start_span("look", None, &[]);
         own.set_attribute("found", "1");
         own.set_error("not well");
@@ -86,6 +86,7 @@ fn a_message_made_while_one_is_handled_lies_below_it() {
     });
     handling.end(Outcome::Answered(&ProcessingStatus::Acknowledged));
     Handling::begin(&first, &topic("service.started"), &event)
+        .0
         .end(Outcome::Answered(&ProcessingStatus::Failed("no use".into())));
     drop(run);
 
@@ -144,7 +145,7 @@ fn every_outcome_is_told_apart() {
         ("timed_out", Outcome::TimedOut(Duration::from_secs(30)), Some("30s")),
     ];
     for (name, outcome, reason) in outcomes {
-        let handling = Handling::begin(&plugin, &topic(name), &message(&plugin, "test"));
+        let (handling, _) = Handling::begin(&plugin, &topic(name), &message(&plugin, "test"));
         handling.end(outcome);
         let span = recording.span(&format!("process {name}"));
         assert_eq!(attribute(&span, "echo.status").unwrap(), name);
@@ -175,8 +176,8 @@ fn a_trace_from_outside_goes_on_with_its_state() {
         ..TraceContext::parse(OUTSIDE).unwrap()
     };
     let asked = BaseMessage::builder("sh").trace_context(outside.clone()).build().unwrap();
-    let handling = Handling::begin(&plugin, &topic("a.b"), &asked);
-    let inner = with_current(handling.scope(), || plugin.current_trace()).unwrap();
+    let (handling, scope) = Handling::begin(&plugin, &topic("a.b"), &asked);
+    let inner = with_trace(&scope, || plugin.current_trace()).unwrap();
     drop(handling);
     let span = recording.span("process a.b");
     assert_eq!(inner.trace_id, outside.trace_id);
@@ -190,8 +191,8 @@ fn a_trace_from_outside_goes_on_with_its_state() {
 fn a_trace_that_is_not_sampled_goes_on_unrecorded() {
     let recording = Recording::new(Sampler::ParentBased(Box::new(Sampler::AlwaysOff)));
     let plugin = recording.plugin("worker");
-    let handling = Handling::begin(&plugin, &topic("a.b"), &message(&plugin, "test"));
-    let inner = with_current(handling.scope(), || plugin.current_trace()).unwrap();
+    let (handling, scope) = Handling::begin(&plugin, &topic("a.b"), &message(&plugin, "test"));
+    let inner = with_trace(&scope, || plugin.current_trace()).unwrap();
     assert!(!inner.is_sampled());
     handling.end(Outcome::Answered(&ProcessingStatus::Acknowledged));
     assert!(recording.finished().is_empty());
@@ -207,8 +208,8 @@ fn without_an_exporter_the_context_travels_all_the_same() {
     assert!(!run.is_sampled());
 
     let asked = BaseMessage::builder("sh").trace_context(run.clone()).build().unwrap();
-    let handling = Handling::begin(&plugin, &topic("a.b"), &asked);
-    with_current(handling.scope(), || {
+    let (handling, scope) = Handling::begin(&plugin, &topic("a.b"), &asked);
+    with_trace(&scope, || {
         assert_eq!(message(&plugin, "worker").trace_context(), Some(run.clone()));
         let below = plugin.start_span("step", None, &[]).context();
         assert_eq!(below, Some(run.clone()), "nobody records the step, so its place is the run's");
@@ -217,8 +218,8 @@ fn without_an_exporter_the_context_travels_all_the_same() {
     assert_eq!(plugin.current_trace(), None);
 
     let plain = message(&plugin, "worker");
-    let handling = Handling::begin(&plugin, &topic("a.b"), &plain);
-    assert_eq!(with_current(handling.scope(), || plugin.current_trace()), None);
+    let (_handling, scope) = Handling::begin(&plugin, &topic("a.b"), &plain);
+    assert_eq!(with_trace(&scope, || plugin.current_trace()), None);
 }
 
 #[test]
@@ -305,8 +306,8 @@ fn a_log_line_names_its_plugin_and_its_trace() {
     let asked = TraceContext::parse(OUTSIDE).unwrap();
     let text = logged("info", LogFormat::Json, |plugin| {
         let message = BaseMessage::builder("sh").trace_context(asked).build().unwrap();
-        let handling = Handling::begin(plugin, &topic("a.b"), &message);
-        with_current(handling.scope(), || plugin.log(LogLevel::Warn, "low on {} disk"));
+        let (_handling, scope) = Handling::begin(plugin, &topic("a.b"), &message);
+        with_trace(&scope, || plugin.log(LogLevel::Warn, "low on {} disk"));
         plugin.log(LogLevel::Info, "idle");
         plugin.log(LogLevel::Debug, "not asked for");
     });
@@ -366,7 +367,7 @@ fn the_document_lists_every_metric_and_attribute() {
     let forward = ProcessingStatus::Forward(topic("else.where"), message(&plugin, "worker"));
     let failed = ProcessingStatus::Failed("why".into());
     for status in [&forward, &failed] {
-        let handling = Handling::begin(&plugin, &topic("a.b"), &message(&plugin, "test"));
+        let (handling, _) = Handling::begin(&plugin, &topic("a.b"), &message(&plugin, "test"));
         handling.end(Outcome::Answered(status));
     }
     drop(plugin.start_span("own", None, &[]));

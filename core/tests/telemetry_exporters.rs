@@ -66,6 +66,7 @@ fn handle_one(exports: Exports) {
     plugin.counter("greetings", 1, &[]);
     let message = BaseMessage::builder("test").build().unwrap();
     Handling::begin(&plugin, &Topic::new("greet.all").unwrap(), &message)
+        .0
         .end(Outcome::Answered(&ProcessingStatus::Acknowledged));
 }
 

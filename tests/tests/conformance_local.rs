@@ -37,4 +37,4 @@ impl Ground for Local {
     }
 }
 
-echo_tests::conformance!(Local, declares: [batches], lacks: [durable, hosts]);
+echo_tests::conformance!(Local, declares: [pressure, batches], lacks: [durable, hosts]);

@@ -2,63 +2,60 @@
 //! kept, its computing time measured.
 
 use std::any::Any;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use echo_sdk::{PluginError, ProcessingStatus, Received};
+use echo_sdk::PluginError;
 use tokio::time::Sleep;
 
-use super::effects;
-use crate::telemetry::{TraceScope, with_current};
-
-/// How a handler's call ended.
-#[derive(Debug)]
-pub(super) enum Ending {
-    Answered(ProcessingStatus),
-    Error(PluginError),
-    TimedOut(Duration),
-}
-
-/// What is known of a call once it has ended.
-#[derive(Debug)]
-pub(super) struct Attempt {
-    pub(super) ending: Ending,
-    /// What the handler published, to take effect or not.
-    pub(super) effects: Vec<Received>,
-}
+use crate::current::{self, Current};
+use crate::middleware::Ending;
 
 /// How a call is made.
 pub(super) struct Terms<'a> {
-    pub(super) scope: &'a TraceScope,
+    /// What belongs to the message; current while the handler is polled.
+    pub(super) current: &'a mut Option<Box<Current>>,
     pub(super) deadline: Option<Duration>,
     /// Told how long each poll took, when it is to be measured.
     pub(super) polled: Option<&'a (dyn Fn(Duration) + Sync)>,
 }
 
-type Answer = Result<ProcessingStatus, PluginError>;
+pin_project_lite::pin_project! {
+    /// One call of a handler. Dropping the call drops the handler's future, its panics caught as well.
+    pub(super) struct Attempt<'a, F> {
+        #[pin]
+        handler: Contained<F>,
+        terms: Terms<'a>,
+        // A timer costs; a handler that answers at once needs none.
+        timer: Option<Pin<Box<Sleep>>>,
+    }
+}
 
-/// Calls a handler. Dropping the call drops the handler's future, its panics caught as well.
-pub(super) async fn attempt(handler: impl Future<Output = Answer>, terms: Terms<'_>) -> Attempt {
-    let mut effects = Vec::new();
-    let mut timer: Option<Pin<Box<Sleep>>> = None;
-    let mut handler = pin!(Contained::new(handler));
-    let ending = poll_fn(|cx| {
-        let began = terms.polled.map(|_| Instant::now());
-        let polled = effects::collect(&mut effects, || {
-            with_current(terms.scope, || handler.as_mut().poll_caught(cx))
-        });
-        if let (Some(tell), Some(began)) = (terms.polled, began) {
+impl<'a, F: Future<Output: Into<Ending>>> Attempt<'a, F> {
+    pub(super) fn new(handler: F, terms: Terms<'a>) -> Self {
+        Self { handler: Contained::new(handler), terms, timer: None }
+    }
+}
+
+impl<F: Future<Output: Into<Ending>>> Future for Attempt<'_, F> {
+    type Output = Ending;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending> {
+        let this = self.project();
+        let Terms { current, deadline, polled } = this.terms;
+        let began = polled.map(|_| Instant::now());
+        let ending = current::with(current, || this.handler.poll_caught(cx));
+        if let (Some(tell), Some(began)) = (polled, began) {
             tell(began.elapsed());
         }
-        match polled {
-            Poll::Ready(Ok(status)) => Poll::Ready(Ending::Answered(status)),
-            Poll::Ready(Err(error)) => Poll::Ready(Ending::Error(error)),
-            Poll::Pending => match terms.deadline {
-                // A timer costs; a handler that answers at once needs none.
-                Some(deadline) => timer
+        match ending {
+            Poll::Ready(ending) => Poll::Ready(ending),
+            Poll::Pending => match *deadline {
+                Some(deadline) => this
+                    .timer
                     .get_or_insert_with(|| Box::pin(tokio::time::sleep(deadline)))
                     .as_mut()
                     .poll(cx)
@@ -66,14 +63,12 @@ pub(super) async fn attempt(handler: impl Future<Output = Answer>, terms: Terms<
                 None => Poll::Pending,
             },
         }
-    })
-    .await;
-    Attempt { ending, effects }
+    }
 }
 
 pin_project_lite::pin_project! {
     /// A handler's future, which may panic when polled or dropped.
-    struct Contained<F> {
+    pub(crate) struct Contained<F> {
         #[pin]
         handler: Option<F>,
     }
@@ -87,7 +82,7 @@ pin_project_lite::pin_project! {
 }
 
 impl<F> Contained<F> {
-    fn new(handler: F) -> Self {
+    pub(crate) fn new(handler: F) -> Self {
         Self { handler: Some(handler) }
     }
 
@@ -98,18 +93,18 @@ impl<F> Contained<F> {
     }
 }
 
-impl<F: Future<Output = Answer>> Contained<F> {
-    fn poll_caught(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+impl<F: Future<Output: Into<Ending>>> Contained<F> {
+    pub(crate) fn poll_caught(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending> {
         let handler = self.as_mut().project().handler.as_pin_mut();
         let Some(handler) = handler else {
             return Poll::Pending;
         };
-        let answer = match catch_unwind(AssertUnwindSafe(|| handler.poll(cx))) {
+        let ending = match catch_unwind(AssertUnwindSafe(|| handler.poll(cx))) {
             Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(answer)) => answer,
-            Err(payload) => Err(PluginError::Panicked(panic_text(payload))),
+            Ok(Poll::Ready(answer)) => answer.into(),
+            Err(payload) => Ending::Error(PluginError::Panicked(panic_text(payload))),
         };
-        Poll::Ready(self.discard().and(answer))
+        Poll::Ready(self.discard().map_or_else(Ending::Error, |()| ending))
     }
 }
 

@@ -10,7 +10,7 @@ use echo_sdk::{
     Subscription, Topic,
 };
 
-use super::effects;
+use crate::current;
 
 /// A plugin's way to the bus: what a handler publishes waits for its acknowledgement.
 pub(crate) struct PluginTransport {
@@ -21,14 +21,14 @@ pub(crate) struct PluginTransport {
 
 impl MessageTransport for PluginTransport {
     fn offer(&self, topic: &Topic, message: BaseMessage) -> Offer {
-        match effects::add(topic, message) {
+        match current::add_effect(topic, message) {
             Some(message) => self.transport.offer(topic, message),
             None => Offer::Taken,
         }
     }
 
     fn try_publish(&self, topic: &Topic, message: BaseMessage) -> Result<(), PublishError> {
-        match effects::add(topic, message) {
+        match current::add_effect(topic, message) {
             Some(message) => self.transport.try_publish(topic, message),
             None => Ok(()),
         }
@@ -40,7 +40,7 @@ impl MessageTransport for PluginTransport {
         message: BaseMessage,
     ) -> BoxFuture<'a, Result<(), PublishError>> {
         Box::pin(async move {
-            match effects::add(topic, message) {
+            match current::add_effect(topic, message) {
                 Some(message) => self.transport.publish(topic, message).await,
                 None => Ok(()),
             }

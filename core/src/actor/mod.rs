@@ -5,7 +5,6 @@
 
 mod attempt;
 pub(crate) mod context;
-mod effects;
 mod slot;
 mod worker;
 
@@ -15,7 +14,7 @@ use std::sync::Arc;
 use echo_sdk::{BoxFuture, Health, Plugin, PluginError};
 use serde_json::Value;
 
-pub(crate) use attempt::panic_text;
+pub(crate) use attempt::{Contained, panic_text};
 pub(crate) use slot::{Counters, Delivering, SlotRuntime};
 pub(crate) use worker::{Finish, Worker, WorkerStats};
 

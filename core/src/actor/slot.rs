@@ -9,9 +9,11 @@ use echo_sdk::contract::dead::{self, DeadLetter};
 use echo_sdk::{
     BaseMessage, Plugin, PluginError, ProcessingStatus, PublishError, Received, Topic, TopicError,
 };
+use uuid::Uuid;
 
-use super::attempt::{Attempt, Ending, Terms, attempt};
+use super::attempt::{Attempt, Terms};
 use crate::host::DeadLetters;
+use crate::middleware::{Ending, SlotMiddleware};
 use crate::telemetry::{Handling, HostTelemetry, Outcome, SlotMetrics};
 
 /// The rules by which a slot delivers.
@@ -58,6 +60,8 @@ pub(crate) struct SlotRuntime {
     pub(crate) metrics: SlotMetrics,
     pub(crate) counters: Counters,
     pub(crate) dead_letters: Arc<DeadLetters>,
+    /// What stands around the handler; most slots have none.
+    pub(crate) middleware: Option<SlotMiddleware>,
 }
 
 /// What is to become of a message.
@@ -76,14 +80,40 @@ impl SlotRuntime {
         &self,
         plugin: &P,
         receiver: &mut dyn Receiver,
-        polled: Option<&(dyn Fn(Duration) + Sync)>,
+        terms: Terms<'_>,
         tally: &mut Tally,
     ) {
-        let Some(delivery) = receiver.current() else {
+        let Some(Delivery { topic, message, waited }) = receiver.current() else {
             return;
         };
         tally.delivered += 1;
-        let verdict = self.handle(plugin, delivery, polled, tally).await;
+        if let Some(waited) = waited {
+            self.metrics.queue_wait.record(waited.as_secs_f64());
+        }
+        let verdict = if message.attempt() > self.delivering.max_attempts {
+            let reason = "the workers that had it in hand were cut off each time";
+            Verdict::Dead(reason.to_owned())
+        } else {
+            let (handling, trace) = Handling::begin(&self.telemetry, topic, message);
+            let Terms { current, deadline, polled } = terms;
+            let belongings = current.get_or_insert_default();
+            belongings.trace = trace;
+            belongings.effects = Some(Vec::new());
+            let terms = Terms { current: &mut *current, deadline, polled };
+            let ending = match &self.middleware {
+                None => Attempt::new(plugin.process_message(topic, message), terms).await,
+                Some(middleware) => {
+                    Attempt::new(middleware.deliver(plugin, topic, message), terms).await
+                }
+            };
+            handling.end(match &ending {
+                Ending::Answered(status) => Outcome::Answered(status),
+                Ending::Error(error) => Outcome::Error(error),
+                Ending::TimedOut(deadline) => Outcome::TimedOut(*deadline),
+            });
+            let effects = current.as_mut().and_then(|current| current.effects.take());
+            self.judge(ending, message, effects.unwrap_or_default(), tally)
+        };
         let verdict = match verdict {
             Verdict::Commit { effects, forwarded } if !effects.is_empty() => {
                 self.commit(receiver, effects, forwarded, tally).await
@@ -106,33 +136,19 @@ impl SlotRuntime {
         }
     }
 
-    async fn handle<P: Plugin>(
+    /// What the end of a handler's call means for its message.
+    fn judge(
         &self,
-        plugin: &P,
-        delivery: &Delivery,
-        polled: Option<&(dyn Fn(Duration) + Sync)>,
+        ending: Ending,
+        message: &BaseMessage,
+        effects: Vec<Received>,
         tally: &mut Tally,
     ) -> Verdict {
-        let Delivery { topic, message, waited } = delivery;
-        if let Some(waited) = waited {
-            self.metrics.queue_wait.record(waited.as_secs_f64());
-        }
-        if message.attempt() > self.delivering.max_attempts {
-            let reason = "the workers that had it in hand were cut off each time";
-            return Verdict::Dead(reason.to_owned());
-        }
-        let handling = Handling::begin(&self.telemetry, topic, message);
-        let scope = handling.scope().clone();
-        let terms = Terms { scope: &scope, deadline: self.delivering.deadline, polled };
-        let handler = async { plugin.process_message(topic, message).await };
-        let Attempt { ending, effects } = attempt(handler, terms).await;
-        handling.end(match &ending {
-            Ending::Answered(status) => Outcome::Answered(status),
-            Ending::Error(error) => Outcome::Error(error),
-            Ending::TimedOut(deadline) => Outcome::TimedOut(*deadline),
-        });
         match ending {
-            Ending::Answered(status) => self.judge(status, message, effects, tally),
+            Ending::Answered(ProcessingStatus::Acknowledged) => {
+                Verdict::Commit { effects, forwarded: false }
+            }
+            Ending::Answered(status) => self.judge_status(status, message, effects, tally),
             Ending::Error(error) => {
                 tally.failed += 1;
                 self.failed_attempt(message, &error)
@@ -146,7 +162,7 @@ impl SlotRuntime {
         }
     }
 
-    fn judge(
+    fn judge_status(
         &self,
         status: ProcessingStatus,
         message: &BaseMessage,
@@ -244,14 +260,15 @@ impl SlotRuntime {
                 let (slot, topic) = (&letter.slot, &letter.topic);
                 tracing::error!(slot, %topic, %error, "a dead letter was kept but not published");
                 receiver.settle(Settlement::Done);
-                return self.dead_letters.keep(letter);
+                return self.dead_letters.keep(Uuid::now_v7(), letter);
             }
         };
+        let id = published.message.id();
         match receiver.bury(published).await {
-            Ok(()) => self.dead_letters.keep(letter),
+            Ok(()) => self.dead_letters.published(id, letter),
             Err(PublishError::Closed) => {
                 receiver.settle(Settlement::Done);
-                self.dead_letters.keep(letter);
+                self.dead_letters.keep(id, letter);
             }
             Err(error) => {
                 tracing::error!(slot, %error, "the bus took no dead letter; the message stays");

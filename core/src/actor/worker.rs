@@ -10,6 +10,7 @@ use echo_bus::Receiver;
 use echo_sdk::Plugin;
 use futures_util::task::AtomicWaker;
 
+use super::attempt::Terms;
 use super::slot::{SlotRuntime, Tally};
 
 /// How long the messages that a worker takes at once may keep it busy.
@@ -70,6 +71,7 @@ impl Worker {
     pub(super) async fn work<P: Plugin>(mut self, plugin: &P) {
         let mut tally = Tally::default();
         let mut pace = Pace::default();
+        let mut current = None;
         while self.next(&mut tally).await {
             let measured = pace.is_measured();
             let weight = pace.weight();
@@ -81,7 +83,9 @@ impl Worker {
             };
             let polled = measured.then_some(&polled as &(dyn Fn(Duration) + Sync));
             let began = measured.then(Instant::now);
-            self.slot.deliver(plugin, &mut *self.receiver, polled, &mut tally).await;
+            let terms =
+                Terms { current: &mut current, deadline: self.slot.delivering.deadline, polled };
+            self.slot.deliver(plugin, &mut *self.receiver, terms, &mut tally).await;
             self.stats.handled.fetch_add(1, Ordering::Relaxed);
             if let Some(began) = began {
                 let took = began.elapsed();

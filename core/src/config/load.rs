@@ -52,6 +52,9 @@ pub enum ConfigError {
         /// What is wrong.
         fault: String,
     },
+    /// Values do not go together.
+    #[error("{0}")]
+    Values(String),
     /// The schema is no JSON Schema; a fault of Echo Core's own.
     #[error("the configuration's own schema is faulty")]
     Schema(#[from] SchemaError),
@@ -100,6 +103,17 @@ impl Config {
         Ok(config)
     }
 
+    /// Checks a configuration that was changed after it was read, or put together in code.
+    ///
+    /// # Errors
+    /// [`ConfigError::Values`] with the first thing that is wrong.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        match self.faults().into_iter().next() {
+            Some((_, fault)) => Err(ConfigError::Values(fault)),
+            None => Ok(()),
+        }
+    }
+
     /// What is wrong beyond the form of single values: the place as a JSON pointer, and a sentence.
     pub(super) fn faults(&self) -> Vec<(String, String)> {
         let mut faults = self.value_faults();
@@ -109,6 +123,7 @@ impl Config {
             faults.push(("/plugins/worker_pool".to_owned(), fault));
         }
         faults.extend(self.register_faults());
+        faults.extend(self.middleware_faults());
         faults.extend(self.gateway.faults());
         faults
     }
@@ -118,16 +133,6 @@ impl Config {
         let no_filter = EnvFilter::builder().parse(&telemetry.log).is_err();
         let secure = telemetry.otlp_endpoint.as_ref().is_some_and(|to| !to.starts_with("http://"));
         let faults = [
-            (
-                bus.queue_size == 0,
-                "/bus/queue_size",
-                "`bus.queue_size` is 0; a queue holds at least 1 message",
-            ),
-            (
-                bus.max_payload == 0,
-                "/bus/max_payload",
-                "`bus.max_payload` is 0; no message would be small enough",
-            ),
             (
                 delivery.retry_max_delay < delivery.retry_base_delay,
                 "/delivery/retry_max_delay",
@@ -150,7 +155,9 @@ impl Config {
             ),
         ];
         let found = faults.into_iter().filter(|(wrong, ..)| *wrong);
-        found.map(|(_, pointer, fault)| (pointer.to_owned(), fault.to_owned())).collect()
+        let found = found.map(|(_, pointer, fault)| (pointer, fault));
+        let found = bus.faults().into_iter().chain(found);
+        found.map(|(pointer, fault)| (pointer.to_owned(), fault.to_owned())).collect()
     }
 
     fn register_faults(&self) -> Vec<(String, String)> {

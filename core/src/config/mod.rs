@@ -5,25 +5,29 @@
 //! nearest known one, and a fault of the file points at its line. [`DEFAULT_CONFIG`] is the commented file of
 //! all keys with their defaults; a test holds it to [`Config::default`].
 
+mod bus;
 mod environment;
 mod gateway;
 mod load;
+mod middleware;
 mod plugins;
+mod schemas;
 mod sections;
 mod size;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use bus::{BusConfig, BusUrl, BusUrlError, DurableConfig, NatsConfig};
 pub use gateway::{
     Door, GatewayConfig, GatewayLimits, JwtAlgorithm, JwtConfig, Permissions, Secret, TlsConfig,
     TokenConfig, TopicRules, UserConfig,
 };
 pub use load::{ConfigError, DEFAULT_CONFIG, FILE_NAMES};
+pub use middleware::{BuiltIn, MiddlewareSettings};
 pub use plugins::{PluginSettings, PluginSettingsError, PluginSetup, PluginsConfig, PoolSettings};
-pub use sections::{
-    BusConfig, DeliveryConfig, LogFormat, RunConfig, ShutdownConfig, TelemetryConfig,
-};
+pub use schemas::{SchemasConfig, UnknownSchema};
+pub use sections::{DeliveryConfig, LogFormat, RunConfig, ShutdownConfig, TelemetryConfig};
 
 /// All that can be set about a host.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -35,10 +39,14 @@ pub struct Config {
     pub delivery: DeliveryConfig,
     /// The doors for tools, and who may do what through them.
     pub gateway: GatewayConfig,
+    /// What stands around handlers and publishers, the outermost first.
+    pub middleware: Vec<MiddlewareSettings>,
     /// Which plugins run, and how.
     pub plugins: PluginsConfig,
     /// How suites are run.
     pub run: RunConfig,
+    /// The schemas that messages name.
+    pub schemas: SchemasConfig,
     /// How the host ends.
     pub shutdown: ShutdownConfig,
     /// Logs, traces and metrics.

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::Config;
+use super::{Config, MiddlewareSettings};
 
 /// Which plugins run, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -59,6 +59,9 @@ pub struct PluginSettings {
     /// Its worker pool, over what its manifest asks for.
     #[serde(default)]
     pub worker_pool: PoolSettings,
+    /// What stands around its handler and what it publishes, within that of the whole host; the outermost first.
+    #[serde(default)]
+    pub middleware: Vec<MiddlewareSettings>,
 }
 
 fn enabled() -> bool {
@@ -147,6 +150,8 @@ pub struct PluginSetup {
     pub config: Map<String, Value>,
     /// Its worker pool.
     pub worker_pool: WorkerPoolConfig,
+    /// Its own middleware.
+    pub middleware: Vec<MiddlewareSettings>,
 }
 
 /// Settings that do not fit the plugin that they are for.
@@ -211,7 +216,8 @@ impl Config {
             merge(&mut config, &settings.config);
         }
         let enabled = settings.is_none_or(|settings| settings.enabled);
-        Ok(PluginSetup { enabled, config, worker_pool })
+        let middleware = settings.map(|settings| settings.middleware.clone()).unwrap_or_default();
+        Ok(PluginSetup { enabled, config, worker_pool, middleware })
     }
 
     fn worker_pool(

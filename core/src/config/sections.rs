@@ -1,4 +1,4 @@
-//! The sections of the configuration, that of the plugins aside.
+//! The smaller sections of the configuration.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,36 +6,6 @@ use std::time::Duration;
 use echo_sdk::duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
-
-use super::size;
-
-/// How messages travel.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct BusConfig {
-    /// How many messages wait at most for a subscription beside a plugin's own slot, such as a tool's; past
-    /// that the oldest is dropped. A slot's queue is `plugins.worker_pool.queue_size`.
-    pub queue_size: usize,
-    /// The largest message, in bytes.
-    #[serde(with = "size")]
-    #[schemars(schema_with = "size::schema")]
-    pub max_payload: usize,
-    /// How long an acknowledgement waits for room for what the handler published, before the message counts
-    /// as not handled and is delivered again.
-    #[serde(with = "duration")]
-    #[schemars(schema_with = "duration::schema")]
-    pub commit_patience: Duration,
-}
-
-impl Default for BusConfig {
-    fn default() -> Self {
-        Self {
-            queue_size: 65_536,
-            max_payload: 8 * 1024 * 1024,
-            commit_patience: Duration::from_secs(5),
-        }
-    }
-}
 
 /// What happens to messages that are not handled at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

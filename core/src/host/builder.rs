@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use echo_bus::{LocalOptions, LocalTransport, Transport};
+use echo_bus::{Admission, LocalOptions, LocalTransport, Transport};
 use echo_sdk::{Manifest, Plugin, PluginContext, PluginError};
 
 use super::candidate::{BuiltIn, Candidate, find_libraries};
@@ -12,6 +12,8 @@ use super::starting::Starting;
 use super::{Host, HostError};
 use crate::actor::{Actor, contained};
 use crate::config::Config;
+use crate::middleware::Layer;
+use crate::schema::Schemas;
 use crate::telemetry::Exports;
 
 /// Puts a host together; ends with [`start`](Self::start).
@@ -23,6 +25,8 @@ pub struct HostBuilder {
     enabled_dir: Option<PathBuf>,
     transport: Option<Arc<dyn Transport>>,
     candidates: Vec<Candidate>,
+    middleware: Vec<Layer>,
+    schemas: Option<Arc<Schemas>>,
 }
 
 impl HostBuilder {
@@ -41,6 +45,14 @@ impl HostBuilder {
     /// The bus that the host runs on; one within this process, as `bus` of the configuration says, without it.
     pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
         self.transport = Some(transport);
+        self
+    }
+
+    /// The registry of schemas that the bus of [`transport`](Self::transport) checks messages against, as its
+    /// admission. Without it the host loads one as `schemas` of the configuration says; a bus that was given
+    /// knows nothing of that.
+    pub fn schemas(mut self, schemas: Arc<Schemas>) -> Self {
+        self.schemas = Some(schemas);
         self
     }
 
@@ -64,24 +76,36 @@ impl HostBuilder {
         self
     }
 
+    /// Adds a middleware, within those added before and outside of those of the configuration. One value
+    /// that all plugins share; [`Layer`] says otherwise.
+    pub fn middleware(mut self, middleware: impl Into<Layer>) -> Self {
+        self.middleware.push(middleware.into());
+        self
+    }
+
     /// Makes all plugins, opens their slots, and initialises them, dependencies first.
     ///
     /// A library that cannot be taken is refused and the host goes on without it; see
     /// [`Host::refused`].
     ///
     /// # Errors
-    /// [`HostError`] when the bus cannot be brought up, or a plugin that is linked in cannot run.
+    /// [`HostError`] when the bus or the schemas cannot be brought up, or a plugin that is linked in cannot run.
     pub async fn start(self) -> Result<Host, HostError> {
+        let schemas = match self.schemas {
+            Some(schemas) => schemas,
+            None => Arc::new(Schemas::load(&self.config.schemas)?),
+        };
         let bus = match self.transport {
             Some(transport) => transport,
             None => {
                 let max_payload = self.config.bus.max_payload;
-                let options = LocalOptions { max_payload, ..LocalOptions::default() };
+                let admission = Some(Arc::clone(&schemas) as Arc<dyn Admission>);
+                let options = LocalOptions { max_payload, admission, ..LocalOptions::default() };
                 Arc::new(LocalTransport::new(options)?)
             }
         };
         let mut candidates = self.candidates;
-        let mut starting = Starting::new(self.config, self.exports, bus);
+        let mut starting = Starting::new(self.config, self.exports, bus, self.middleware, schemas);
         let (libraries, refused) = find_libraries(starting.config(), self.enabled_dir.as_deref());
         refused.into_iter().for_each(|refused| starting.refuse(refused));
         candidates.extend(libraries);

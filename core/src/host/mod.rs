@@ -1,5 +1,6 @@
 //! A host: one process that runs plugins on a bus.
 
+mod answers;
 mod builder;
 mod candidate;
 mod dead;
@@ -9,7 +10,7 @@ mod starting;
 use std::fmt;
 use std::sync::Arc;
 
-use echo_bus::{BusError, SubscribeOptions, Transport};
+use echo_bus::{BusError, Slot, SubscribeOptions, Transport};
 use echo_sdk::contract::dead::DeadLetter;
 use echo_sdk::{Health, Overflow, Pattern, PluginContext, PluginError, PluginType, Subscription};
 use parking_lot::RwLock;
@@ -19,7 +20,9 @@ use tokio::task::JoinHandle;
 use crate::actor::context::{ClientTransport, Intake};
 use crate::config::{Config, PluginSettingsError};
 use crate::library::LibraryError;
+use crate::middleware::{Layer, tool_transport};
 use crate::registry::{Managed, OrderError, PluginEntry, PluginRegistry, RegistryError};
+use crate::schema::{LoadError, Schemas};
 use crate::telemetry::{Exports, HostTelemetry};
 
 pub use builder::HostBuilder;
@@ -55,6 +58,9 @@ pub enum HostError {
     /// A plugin library could not be loaded.
     #[error(transparent)]
     Library(#[from] LibraryError),
+    /// The folder of schemas could not be loaded.
+    #[error(transparent)]
+    Schemas(#[from] LoadError),
     /// No plugin has this name.
     #[error("there is no plugin `{0}`; `plugin list` shows those there are")]
     NoSuchPlugin(String),
@@ -72,17 +78,26 @@ pub struct Refused {
 /// A running host.
 pub struct Host {
     shared: Arc<Shared>,
-    scaling: JoinHandle<()>,
+    /// What goes on beside the plugins; ends with the host.
+    tasks: Vec<JoinHandle<()>>,
 }
 
 struct Shared {
+    /// Names the host among those on its bus, until it ends.
+    id: String,
+    /// Whether the bus is within this host.
+    alone: bool,
     config: Config,
     transport: Arc<dyn Transport>,
     registry: RwLock<PluginRegistry>,
     exports: Exports,
     intake: Arc<Intake>,
     dead_letters: Arc<DeadLetters>,
+    /// Where durable dead letters come from.
+    letter_slot: Option<Arc<dyn Slot>>,
     refused: Vec<Refused>,
+    middleware: Vec<Layer>,
+    schemas: Arc<Schemas>,
 }
 
 impl Host {
@@ -101,7 +116,8 @@ impl Host {
         };
         let telemetry = HostTelemetry::new(name, self.shared.exports.clone());
         let version = env!("CARGO_PKG_VERSION");
-        PluginContext::new(name, version, Map::new(), Arc::new(transport), Arc::new(telemetry))
+        let transport = tool_transport(&self.shared.middleware, name, Arc::new(transport));
+        PluginContext::new(name, version, Map::new(), transport, Arc::new(telemetry))
     }
 
     /// The bus that the host runs on, for what stands beside it, such as a gateway. Nothing keeps it from
@@ -134,7 +150,7 @@ impl Host {
     /// # Errors
     /// [`HostError::NoSuchPlugin`].
     pub fn plugin(&self, name: &str) -> Result<PluginEntry, HostError> {
-        self.managed(name).map(|plugin| plugin.entry())
+        self.shared.managed(name).map(|plugin| plugin.entry())
     }
 
     /// The plugins of a type.
@@ -152,6 +168,11 @@ impl Host {
         &self.shared.config
     }
 
+    /// The registry of schemas that the host's messages are checked against.
+    pub fn schemas(&self) -> &Arc<Schemas> {
+        &self.shared.schemas
+    }
+
     /// The dead letters that the host remembers, oldest first, and how many it had to forget.
     pub fn dead_letters(&self) -> (Vec<DeadLetter>, u64) {
         self.shared.dead_letters.list()
@@ -162,8 +183,7 @@ impl Host {
     /// # Errors
     /// [`HostError::NoSuchPlugin`], or [`HostError::Plugin`] when the plugin refuses.
     pub async fn pause(&self, plugin: &str) -> Result<(), HostError> {
-        let managed = self.managed(plugin)?;
-        managed.pause().await.map_err(failed(plugin, "paused"))
+        self.shared.pause(plugin).await
     }
 
     /// Lets a paused plugin's messages flow again.
@@ -171,8 +191,7 @@ impl Host {
     /// # Errors
     /// As [`pause`](Self::pause).
     pub async fn resume(&self, plugin: &str) -> Result<(), HostError> {
-        let managed = self.managed(plugin)?;
-        managed.resume().await.map_err(failed(plugin, "resumed"))
+        self.shared.resume(plugin).await
     }
 
     /// Has a plugin forget what it remembers; it handles no message meanwhile.
@@ -180,8 +199,7 @@ impl Host {
     /// # Errors
     /// As [`pause`](Self::pause).
     pub async fn reset(&self, plugin: &str) -> Result<(), HostError> {
-        let managed = self.managed(plugin)?;
-        managed.reset().await.map_err(failed(plugin, "reset"))
+        self.shared.reset(plugin).await
     }
 
     /// How a plugin says it is.
@@ -189,7 +207,7 @@ impl Host {
     /// # Errors
     /// [`HostError::NoSuchPlugin`].
     pub async fn health(&self, plugin: &str) -> Result<Health, HostError> {
-        Ok(self.managed(plugin)?.health().await)
+        Ok(self.shared.managed(plugin)?.health().await)
     }
 
     /// A plugin's own figures.
@@ -197,18 +215,32 @@ impl Host {
     /// # Errors
     /// [`HostError::NoSuchPlugin`].
     pub async fn plugin_metrics(&self, plugin: &str) -> Result<Value, HostError> {
-        Ok(self.managed(plugin)?.own_metrics().await)
+        Ok(self.shared.managed(plugin)?.own_metrics().await)
+    }
+}
+
+impl Shared {
+    fn managed(&self, name: &str) -> Result<Arc<Managed>, HostError> {
+        let plugin = self.registry.read().get(name);
+        plugin.ok_or_else(|| HostError::NoSuchPlugin(name.to_owned()))
     }
 
-    fn managed(&self, name: &str) -> Result<Arc<Managed>, HostError> {
-        let plugin = self.shared.registry.read().get(name);
-        plugin.ok_or_else(|| HostError::NoSuchPlugin(name.to_owned()))
+    async fn pause(&self, plugin: &str) -> Result<(), HostError> {
+        self.managed(plugin)?.pause().await.map_err(failed(plugin, "paused"))
+    }
+
+    async fn resume(&self, plugin: &str) -> Result<(), HostError> {
+        self.managed(plugin)?.resume().await.map_err(failed(plugin, "resumed"))
+    }
+
+    async fn reset(&self, plugin: &str) -> Result<(), HostError> {
+        self.managed(plugin)?.reset().await.map_err(failed(plugin, "reset"))
     }
 }
 
 impl Drop for Host {
     fn drop(&mut self) {
-        self.scaling.abort();
+        self.end_tasks();
         self.shared.transport.close();
     }
 }

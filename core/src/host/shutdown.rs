@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use echo_sdk::Topic;
 use echo_sdk::contract::system::{HOST_STOPPING, HostEvent, PluginStatus};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::Host;
@@ -76,7 +77,7 @@ impl Host {
         // Past the time the plugins are stopped all the same; what they leave is in the report.
         let _ = tokio::time::timeout(shared.config.shutdown.timeout, drained).await;
         drop(plugins);
-        self.scaling.abort();
+        self.end_tasks();
         let mut report = ShutdownReport::default();
         let plugins = shared.registry.write().drain();
         for plugin in plugins {
@@ -88,9 +89,18 @@ impl Host {
                 report.faults.push(unloaded.to_string());
             }
         }
+        if let Some(letters) = &shared.letter_slot {
+            letters.close();
+        }
+        shared.dead_letters.let_go();
         shared.transport.close();
         shared.transport.closed().await;
         report
+    }
+
+    /// Ends what goes on beside the plugins.
+    pub(super) fn end_tasks(&self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 

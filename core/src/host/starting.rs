@@ -6,22 +6,28 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use echo_bus::{RetryPolicy, SlotOptions, Transport};
+use echo_bus::{BusError, RetryPolicy, Slot, SlotOptions, Transport};
 use echo_sdk::contract::system::{HOST_READY, HostEvent, PLUGIN_REFUSED, PluginRefused};
-use echo_sdk::{Manifest, PluginContext, PluginError, WorkerPoolConfig};
+use echo_sdk::{
+    Manifest, MessageTransport, Overflow, Pattern, PluginContext, PluginError, WorkerPoolConfig,
+};
 use parking_lot::RwLock;
 use tokio::runtime::Handle;
+use uuid::Uuid;
 
 use super::candidate::{Candidate, Source};
 use super::{DeadLetters, Host, HostError, Refused, Shared, failed};
+use super::{answers, dead};
 use crate::actor::context::{Intake, PluginTransport};
 use crate::actor::{Actor, Counters, Delivering, SlotRuntime};
-use crate::config::{Config, PluginSetup};
+use crate::config::{BusUrl, Config, PluginSetup};
 use crate::library::{self, LibraryError, LoadedLibrary};
+use crate::middleware::{Layer, SlotMiddleware};
 use crate::pool::INTERVAL;
 use crate::registry::{
     Managed, Node, OrderError, PluginRegistry, RegistryError, announce, initialisation_order, node,
 };
+use crate::schema::Schemas;
 use crate::telemetry::{Exports, HostTelemetry, SlotMetrics};
 
 pub(super) struct Starting {
@@ -30,6 +36,8 @@ pub(super) struct Starting {
     transport: Arc<dyn Transport>,
     dead_letters: Arc<DeadLetters>,
     refused: Vec<Refused>,
+    middleware: Vec<Layer>,
+    schemas: Arc<Schemas>,
 }
 
 /// A candidate with what the configuration and its manifest come to.
@@ -47,8 +55,17 @@ struct Made {
 }
 
 impl Starting {
-    pub(super) fn new(config: Config, exports: Exports, transport: Arc<dyn Transport>) -> Self {
-        Self { config, exports, transport, dead_letters: Arc::default(), refused: Vec::new() }
+    pub(super) fn new(
+        config: Config,
+        exports: Exports,
+        transport: Arc<dyn Transport>,
+        mut middleware: Vec<Layer>,
+        schemas: Arc<Schemas>,
+    ) -> Self {
+        middleware.extend(config.middleware.iter().map(|settings| settings.layer(&schemas)));
+        let durable = dead::are_durable(&config.bus, &*transport);
+        let (dead_letters, refused) = (Arc::new(DeadLetters::new(durable)), Vec::new());
+        Self { config, exports, transport, dead_letters, refused, middleware, schemas }
     }
 
     pub(super) fn config(&self) -> &Config {
@@ -78,19 +95,47 @@ impl Starting {
         let mut registry = PluginRegistry::default();
         plugins.iter().try_for_each(|plugin| registry.add(Arc::clone(plugin)))?;
         self.initialise(&plugins).await?;
+        let questions = answers::questions(&*self.transport).await?;
+        let letter_slot = self.open_letter_slot().await?;
         let names = plugins.iter().map(|plugin| plugin.name().to_owned()).collect();
         announce(&*self.transport, HOST_READY, &HostEvent { plugins: names });
         let shared = Arc::new(Shared {
+            id: Uuid::now_v7().simple().to_string(),
+            alone: self.config.bus.url == BusUrl::Local,
             config: self.config,
             transport: self.transport,
             registry: RwLock::new(registry),
             exports: self.exports,
             intake: Arc::<Intake>::default(),
             dead_letters: self.dead_letters,
+            letter_slot,
             refused: self.refused,
+            middleware: self.middleware,
+            schemas: self.schemas,
         });
-        let scaling = tokio::spawn(scale_pools(Arc::downgrade(&shared)));
-        Ok(Host { shared, scaling })
+        let mut tasks = vec![
+            tokio::spawn(scale_pools(Arc::downgrade(&shared))),
+            tokio::spawn(answers::answer(Arc::downgrade(&shared), questions)),
+        ];
+        if let Some(slot) = &shared.letter_slot {
+            let letters = Arc::clone(&shared.dead_letters);
+            tasks.push(tokio::spawn(letters.collect(Arc::clone(slot))));
+        }
+        Ok(Host { shared, tasks })
+    }
+
+    /// Opens the slot that durable dead letters are taken from, where they are.
+    async fn open_letter_slot(&self) -> Result<Option<Arc<dyn Slot>>, HostError> {
+        if !self.dead_letters.is_durable() {
+            return Ok(None);
+        }
+        let options = SlotOptions {
+            name: dead::SLOT.to_owned(),
+            patterns: vec![Pattern::new(dead::PATTERN).map_err(BusError::from)?],
+            capacity: dead::CAPACITY,
+            overflow: Overflow::Block,
+        };
+        Ok(Some(self.transport.open_slot(options).await?))
     }
 
     fn prepare(
@@ -184,19 +229,26 @@ impl Starting {
         candidate: Candidate,
         setup: PluginSetup,
     ) -> Result<Arc<Managed>, HostError> {
-        let PluginSetup { config, worker_pool, .. } = setup;
+        let PluginSetup { config, worker_pool, middleware, .. } = setup;
         let (manifest, origin) = (candidate.manifest.clone(), candidate.origin());
         let name = manifest.name.as_str();
         let telemetry = HostTelemetry::new(name, self.exports.clone());
+        let own: Vec<Layer> = middleware.iter().map(|own| own.layer(&self.schemas)).collect();
+        let layers = self.middleware.iter().chain(&own);
+        let middleware = SlotMiddleware::new(layers, name, worker_pool.max_attempts);
         let transport = PluginTransport {
             transport: Arc::clone(&self.transport),
             queue_size: self.config.bus.queue_size,
         };
+        let mut transport: Arc<dyn MessageTransport> = Arc::new(transport);
+        if let Some(middleware) = &middleware {
+            transport = middleware.transport(transport);
+        }
         let context = PluginContext::new(
             name,
             manifest.version.as_str(),
             config,
-            Arc::new(transport),
+            transport,
             Arc::new(telemetry.clone()),
         );
         let Made { actor, runtime, library } = match candidate.source {
@@ -206,7 +258,7 @@ impl Starting {
             }
             Source::Library(path) => load(path, context, name).await?,
         };
-        let slot = self.open_slot(&manifest, &worker_pool, telemetry).await?;
+        let slot = self.open_slot(&manifest, &worker_pool, telemetry, middleware).await?;
         let plugin = Managed::new(manifest, origin, worker_pool, actor, runtime, slot);
         Ok(Arc::new(plugin.with_library(library)))
     }
@@ -216,6 +268,7 @@ impl Starting {
         manifest: &Manifest,
         pool: &WorkerPoolConfig,
         telemetry: HostTelemetry,
+        middleware: Option<SlotMiddleware>,
     ) -> Result<Arc<SlotRuntime>, HostError> {
         let slot = self
             .transport
@@ -242,6 +295,7 @@ impl Starting {
             metrics: SlotMetrics::new(&manifest.name),
             counters: Counters::default(),
             dead_letters: Arc::clone(&self.dead_letters),
+            middleware,
         }))
     }
 

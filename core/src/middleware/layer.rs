@@ -33,7 +33,8 @@ pub struct NamePatternError(String);
 /// Names of plugins: a name in which each `*` stands for any characters, none included.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-pub struct NamePattern(#[schemars(regex(pattern = r"^[A-Za-z0-9_*-]{1,64}$"))] String);
+#[schemars(extend("pattern" = r"^[A-Za-z0-9_*-]{1,64}$"))]
+pub struct NamePattern(String);
 
 impl NamePattern {
     /// Checks a pattern.

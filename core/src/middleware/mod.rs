@@ -64,8 +64,8 @@ pub use timeout::{Timeout, TimeoutOptions};
 pub use trace::{Trace, TraceOptions};
 pub use validate::{Validate, ValidateOptions};
 
-pub use layer::{Layer, NamePattern, NamePatternError, On};
 use crate::telemetry::Outcome;
+pub use layer::{Layer, NamePattern, NamePatternError, On};
 
 pub(crate) use layer::{SlotMiddleware, tool_transport};
 

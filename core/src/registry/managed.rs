@@ -2,11 +2,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use echo_bus::Transport;
+use echo_sdk::contract::host::SlotInfo;
 use echo_sdk::contract::system::{POOL_SCALED, PluginEvent, PluginStatus, PoolScaled};
 use echo_sdk::{BaseMessage, Health, Manifest, PluginError, Received, Topic, WorkerPoolConfig};
 use parking_lot::Mutex;
@@ -211,8 +212,12 @@ impl Managed {
     pub(crate) fn look(&self) -> (Seen, usize) {
         let stats = self.slot.slot.stats();
         self.slot.metrics.queue_depth.set(stats.held as f64);
+        self.slot.metrics.queue_capacity.set(stats.capacity as f64);
+        self.slot.metrics.delayed.set(stats.delayed as f64);
         self.slot.metrics.dropped.absolute(stats.dropped);
-        (self.pool.look(), self.pool.cores())
+        let seen = self.pool.look();
+        self.slot.metrics.in_flight.set(seen.taken as f64);
+        (seen, self.pool.cores())
     }
 
     /// Changes the pool's size where that helps, and tells of it.
@@ -255,6 +260,28 @@ impl Managed {
                 queue_capacity: stats.capacity,
                 delayed: stats.delayed,
             },
+        }
+    }
+
+    /// The slot as hosts tell of it.
+    pub(crate) fn slot_info(&self) -> SlotInfo {
+        let stats = self.slot.slot.stats();
+        let counters = &self.slot.counters;
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        SlotInfo {
+            slot: self.manifest.name.clone(),
+            version: self.manifest.version.clone(),
+            status: self.status(),
+            patterns: self.manifest.subscriptions.clone(),
+            workers: self.pool.size(),
+            depth: stats.held,
+            capacity: stats.capacity,
+            delayed: stats.delayed,
+            accepted: stats.accepted,
+            acknowledged: count(&counters.acknowledged) + count(&counters.forwarded),
+            retried: count(&counters.retried),
+            dead: count(&counters.dead),
+            dropped: stats.dropped,
         }
     }
 

@@ -13,7 +13,7 @@ use semver::{Version, VersionReq};
 use serde::Serialize;
 use std::path::PathBuf;
 
-pub(crate) use managed::{Ended, Managed, announce};
+pub(crate) use managed::{Ended, HOST_SOURCE, Managed, announce};
 pub use order::{Node, OrderError, initialisation_order};
 
 /// Why a plugin was not taken into the registry.

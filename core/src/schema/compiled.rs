@@ -2,27 +2,28 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use echo_sdk::contract::schema::SchemaFault;
 use jsonschema::canonical::Containment;
 use jsonschema::{PatternOptions, Retrieve, Uri, Validator};
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::SchemaError;
+use super::extent::{Extent, MAX_CHAIN};
 use super::faults;
-
-/// How deep a schema may be nested. Data is at most 128 deep, so the two bound the stack that a check takes.
-const MAX_DEPTH: usize = 48;
-
-/// How many regular expressions a schema may have.
-const MAX_PATTERNS: usize = 256;
 
 /// The most that a regular expression may compile to, in bytes.
 const MAX_PATTERN: usize = 256 * 1024;
 
-/// How many schemas one may take in by references, one after another.
-const MAX_RETRIEVED: usize = 64;
+/// How often a part of data may be looked at to say what is wrong with it. That a schema is broken is found
+/// within bounds whatever it says; to explain it, alternatives that refer to each other are gone through again
+/// at each level of the data.
+const MAX_LOOKS: u64 = 1_000_000;
+
+/// How deep a check may go into the stack: the depth of the data times the longest way through schemas that
+/// judge the same part of it.
+const MAX_STEPS: usize = 1024;
 
 /// What a reference to another schema of the registry begins with once it is complete; `{"$ref": "address"}`
 /// within a schema comes down to it.
@@ -35,6 +36,10 @@ pub(super) type Source = Arc<dyn Fn(&str) -> Option<Value> + Send + Sync>;
 pub(crate) struct Compiled {
     schema: Value,
     validator: Validator,
+    /// How often, at most, a part of data is looked at for each time that what holds it is.
+    spread: u64,
+    /// The longest way through schemas that judge the same part of data, the first included.
+    chain: usize,
 }
 
 impl Compiled {
@@ -46,8 +51,9 @@ impl Compiled {
         source: Source,
     ) -> Result<Self, SchemaError> {
         let malformed = |fault| SchemaError::Malformed { name: name.to_owned(), fault };
-        check_bounds(&schema, max_size).map_err(malformed)?;
-        let retrieve = FromRegistry { source, max_size, retrieved: AtomicUsize::new(0) };
+        let extent = Extent::within_bounds(&schema, max_size).map_err(malformed)?;
+        let extent = Arc::new(Mutex::new(extent));
+        let retrieve = FromRegistry { source, max_size, extent: Arc::clone(&extent) };
         let validator = jsonschema::options()
             .with_base_uri(format!("{BASE}{name}"))
             .with_retriever(retrieve)
@@ -60,7 +66,11 @@ impl Compiled {
                     place => format!("{fault}, at `{place}`"),
                 })
             })?;
-        Ok(Self { schema, validator })
+        let (spread, chain) = {
+            let extent = extent.lock();
+            (extent.spread(), extent.chain + 1)
+        };
+        Ok(Self { schema, validator, spread, chain })
     }
 
     pub(crate) fn schema(&self) -> &Value {
@@ -69,8 +79,17 @@ impl Compiled {
 
     /// The first of what is wrong with data; of large data only one, for there could be as many as values.
     pub(super) fn faults(&self, data: &Value, large: bool) -> Vec<SchemaFault> {
+        let depth = depth(data);
+        if (depth as usize).saturating_mul(self.chain) > MAX_STEPS {
+            let fault = format!("is {depth} levels deep, more than can be held against the schema");
+            return vec![SchemaFault { path: String::new(), fault }];
+        }
         if self.validator.is_valid(data) {
             return Vec::new();
+        }
+        if self.spread.checked_pow(depth).is_none_or(|looks| looks > MAX_LOOKS) {
+            let fault = "is not as it says; it is nested too deep to tell where".to_owned();
+            return vec![SchemaFault { path: String::new(), fault }];
         }
         if large {
             let fault = self.validator.validate(data).err();
@@ -95,7 +114,8 @@ fn patterns() -> PatternOptions<jsonschema::Regex> {
 struct FromRegistry {
     source: Source,
     max_size: usize,
-    retrieved: AtomicUsize,
+    /// Of the schema and all that it takes in.
+    extent: Arc<Mutex<Extent>>,
 }
 
 impl Retrieve for FromRegistry {
@@ -106,59 +126,29 @@ impl Retrieve for FromRegistry {
         let Some(name) = uri.as_str().strip_prefix(BASE) else {
             return Err("references reach schemas of the registry alone, by their names".into());
         };
-        if self.retrieved.fetch_add(1, Ordering::Relaxed) >= MAX_RETRIEVED {
-            return Err(format!("it takes in more than {MAX_RETRIEVED} others").into());
-        }
         let Some(schema) = (self.source)(name) else {
             return Err(format!("no schema is named `{name}`; register it first").into());
         };
-        check_bounds(&schema, self.max_size)?;
+        let other = Extent::within_bounds(&schema, self.max_size)?;
+        let mut extent = self.extent.lock();
+        extent.add(&other);
+        if extent.chain > MAX_CHAIN {
+            return Err(
+                format!("the schemas that it takes in go through {MAX_CHAIN} others").into()
+            );
+        }
         Ok(schema)
     }
 }
 
-/// What is there of a schema, as far as its bounds go.
-#[derive(Default)]
-struct Extent {
-    depth: usize,
-    patterns: usize,
-}
-
-impl Extent {
-    fn measure(&mut self, value: &Value, depth: usize) {
-        self.depth = self.depth.max(depth);
-        match value {
-            Value::Array(items) => items.iter().for_each(|item| self.measure(item, depth + 1)),
-            Value::Object(fields) => {
-                for (key, field) in fields {
-                    self.patterns += match key.as_str() {
-                        "pattern" => 1,
-                        "patternProperties" => field.as_object().map_or(1, serde_json::Map::len),
-                        _ => 0,
-                    };
-                    self.measure(field, depth + 1);
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-fn check_bounds(schema: &Value, max_size: usize) -> Result<(), String> {
-    let size = schema.to_string().len();
-    let mut extent = Extent::default();
-    extent.measure(schema, 0);
-    let Extent { depth, patterns } = extent;
-    for (is, most, what) in [
-        (size, max_size, "bytes (`schemas.max_size`)"),
-        (depth, MAX_DEPTH, "levels deep"),
-        (patterns, MAX_PATTERNS, "regular expressions"),
-    ] {
-        if is > most {
-            return Err(format!("it has {is} {what}, and {most} are the most"));
-        }
-    }
-    Ok(())
+/// How deep data is nested; at most as deep as the parser goes.
+fn depth(data: &Value) -> u32 {
+    let inner = match data {
+        Value::Array(items) => items.iter().map(depth).max(),
+        Value::Object(fields) => fields.values().map(depth).max(),
+        _ => return 0,
+    };
+    1 + inner.unwrap_or(0)
 }
 
 /// Whether `new` takes all that `old` takes, as far as that can be shown.
@@ -172,7 +162,7 @@ pub(super) fn compatible(
     let canonical = |schema: &Value| {
         let max_size = usize::MAX;
         let source = Arc::clone(&source);
-        let retrieve = FromRegistry { source, max_size, retrieved: AtomicUsize::new(0) };
+        let retrieve = FromRegistry { source, max_size, extent: Arc::default() };
         jsonschema::canonical::options()
             .with_base_uri(format!("{BASE}{name}"))
             .with_retriever(retrieve)

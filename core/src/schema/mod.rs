@@ -19,6 +19,7 @@
 
 mod answers;
 mod compiled;
+mod extent;
 mod faults;
 mod load;
 
@@ -61,7 +62,9 @@ pub enum SchemaError {
         name: String,
     },
     /// Nobody has registered it.
-    #[error("no schema is named `{name}`; register it, or put `{name}.schema.json` into the folder of schemas")]
+    #[error(
+        "no schema is named `{name}`; register it, or put `{name}.schema.json` into the folder of schemas"
+    )]
     Unknown {
         /// The name, with its version where one was asked for.
         name: String,
@@ -86,7 +89,10 @@ pub enum SchemaError {
     #[error("there are {MAX_NAMES} schemas, which is the most; remove some")]
     Full,
     /// The data breaks it.
-    #[error("its data breaks version {version} of the schema `{name}`: {}", faults::sentence(faults))]
+    #[error(
+        "its data breaks version {version} of the schema `{name}`: {}",
+        faults::sentence(faults)
+    )]
     Broken {
         /// The name.
         name: String,
@@ -148,7 +154,12 @@ impl Schemas {
     ///
     /// # Errors
     /// [`SchemaError`] when the name cannot be one, the schema is none or too large, or not compatible.
-    pub fn register(&self, name: &str, schema: Value, compatible: bool) -> Result<u32, SchemaError> {
+    pub fn register(
+        &self,
+        name: &str,
+        schema: Value,
+        compatible: bool,
+    ) -> Result<u32, SchemaError> {
         check_name(name)?;
         let names = self.names.load_full();
         if let Some(newest) = newest(&names, name) {

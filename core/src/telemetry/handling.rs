@@ -54,33 +54,33 @@ impl Outcome<'_> {
 
 /// One message in one handler's hands.
 ///
-/// [`scope`](Self::scope) is to be current while the handler runs. Dropped without [`end`](Self::end), the
+/// Dropped without [`end`](Self::end), the
 /// handling counts as abandoned: its worker was cut off.
 #[derive(Debug)]
 #[must_use = "a handling that is dropped counts as abandoned"]
 pub struct Handling {
-    scope: TraceScope,
     span: Option<Box<Span>>,
 }
 
 impl Handling {
-    /// Begins: starts the span, below the place that the message was made at.
-    pub fn begin(telemetry: &HostTelemetry, topic: &Topic, message: &BaseMessage) -> Self {
+    /// Begins: starts the span, below the place that the message was made at. Gives the place that the handler
+    /// works at as well.
+    pub fn begin(
+        telemetry: &HostTelemetry,
+        topic: &Topic,
+        message: &BaseMessage,
+    ) -> (Self, TraceScope) {
         let parent = message.trace_context();
         let Some(tracer) = telemetry.exports().tracer() else {
-            return Self { scope: parent.into(), span: None };
+            return (Self { span: None }, parent.into());
         };
         let name = format!("{NAME_START}{topic}");
         let mut span = span::start(tracer, name, SpanKind::Consumer, parent.as_ref());
         if span.is_recording() {
             span.set_attributes(attributes(telemetry, topic, message));
         }
-        Self { scope: span::context_of(&span).into(), span: Some(Box::new(span)) }
-    }
-
-    /// The place that the handler works at.
-    pub fn scope(&self) -> &TraceScope {
-        &self.scope
+        let scope = span::context_of(&span).into();
+        (Self { span: Some(Box::new(span)) }, scope)
     }
 
     /// Ends with what became of the message.

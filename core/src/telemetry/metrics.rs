@@ -41,7 +41,17 @@ const QUEUE_DEPTH: &str = "echo_queue_depth";
 const QUEUE_WAIT: &str = "echo_queue_wait_seconds";
 const HANDLING: &str = "echo_handling_seconds";
 const WORKERS: &str = "echo_workers";
+const IN_FLIGHT: &str = "echo_messages_in_flight";
+const DELAYED: &str = "echo_messages_delayed";
+const QUEUE_CAPACITY: &str = "echo_queue_capacity";
 const PLUGIN_STATUS: &str = "echo_plugin_status";
+
+/// What the middleware `metrics` counts, where it is set.
+pub(crate) mod topic_metrics {
+    pub(crate) const HANDLED: &str = "echo_topic_handled_total";
+    pub(crate) const HANDLING: &str = "echo_topic_handling_seconds";
+    pub(crate) const PUBLISHED: &str = "echo_topic_published_total";
+}
 
 const fn slot_metric(
     name: &'static str,
@@ -110,7 +120,41 @@ pub const METRICS: &[MetricInfo] = &[
         Unit::Seconds,
         "How long handling took, of a sample.",
     ),
+    slot_metric(
+        QUEUE_CAPACITY,
+        MetricKind::Gauge,
+        Unit::Count,
+        "The most messages that the slot holds.",
+    ),
+    slot_metric(
+        IN_FLIGHT,
+        MetricKind::Gauge,
+        Unit::Count,
+        "Messages in the hands of the plugin's workers.",
+    ),
+    slot_metric(DELAYED, MetricKind::Gauge, Unit::Count, "Messages that wait for a retry."),
     slot_metric(WORKERS, MetricKind::Gauge, Unit::Count, "Workers in the plugin's pool."),
+    MetricInfo {
+        name: topic_metrics::HANDLED,
+        kind: MetricKind::Counter,
+        unit: Unit::Count,
+        labels: &["slot", "topic", "outcome"],
+        about: "Messages that passed the middleware `metrics` on delivery, by how they ended.",
+    },
+    MetricInfo {
+        name: topic_metrics::HANDLING,
+        kind: MetricKind::Histogram,
+        unit: Unit::Seconds,
+        labels: &["slot", "topic"],
+        about: "How long they took further in.",
+    },
+    MetricInfo {
+        name: topic_metrics::PUBLISHED,
+        kind: MetricKind::Counter,
+        unit: Unit::Count,
+        labels: &["sender", "topic"],
+        about: "Messages that passed the middleware `metrics` on publish.",
+    },
     MetricInfo {
         name: PLUGIN_STATUS,
         kind: MetricKind::Gauge,
@@ -159,6 +203,12 @@ pub struct SlotMetrics {
     pub queue_wait: Histogram,
     /// How long handling took, in seconds.
     pub handling: Histogram,
+    /// The most messages that the slot holds.
+    pub queue_capacity: Gauge,
+    /// Messages in the workers' hands.
+    pub in_flight: Gauge,
+    /// Messages that wait for a retry.
+    pub delayed: Gauge,
     /// Workers in the pool.
     pub workers: Gauge,
 }
@@ -180,6 +230,9 @@ impl SlotMetrics {
             queue_depth: gauge!(QUEUE_DEPTH, "slot" => label()),
             queue_wait: histogram!(QUEUE_WAIT, "slot" => label()),
             handling: histogram!(HANDLING, "slot" => label()),
+            queue_capacity: gauge!(QUEUE_CAPACITY, "slot" => label()),
+            in_flight: gauge!(IN_FLIGHT, "slot" => label()),
+            delayed: gauge!(DELAYED, "slot" => label()),
             workers: gauge!(WORKERS, "slot" => label()),
         }
     }

@@ -3,7 +3,7 @@
 //! [`init`] sets up what the configuration asks for, once for the process, and gives a [`TelemetryGuard`] that
 //! sends what is left when the process ends. Its [`Exports`] go into the host, which makes one
 //! [`HostTelemetry`] for each plugin and one [`SlotMetrics`] for each slot from them. Around each message
-//! stands a [`Handling`]; whatever the handler makes while [`with_current`] runs it belongs to that message's
+//! stands a [`Handling`]; whatever the handler makes while [`with_trace`] runs it belongs to that message's
 //! trace.
 //!
 //! Nothing of it has to be there: without a guard, [`Exports::default`] records nothing, costs a branch, and
@@ -22,6 +22,7 @@ mod prometheus;
 mod scope;
 mod span;
 
+pub(crate) use self::metrics::topic_metrics;
 pub use self::metrics::{METRICS, MetricInfo, MetricKind, SlotMetrics, describe};
 pub use exports::Exports;
 pub use handling::{Handling, Outcome};
@@ -29,4 +30,4 @@ pub use init::{TelemetryError, TelemetryGuard, init};
 pub use logs::subscriber;
 pub use plugin::HostTelemetry;
 pub use prometheus::recorder;
-pub use scope::{TraceScope, current_trace, with_current};
+pub use scope::{TraceScope, with_trace};

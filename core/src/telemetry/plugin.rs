@@ -7,7 +7,6 @@ use metrics::{Key, Label, Level, Metadata, SharedString, with_recorder};
 use opentelemetry::trace::SpanKind;
 
 use super::Exports;
-use super::scope::current_trace;
 use super::span::{PassedOn, Recorded, fresh_context, start};
 
 /// The target of plugins' log lines, for filters: `warn,plugin=debug`.
@@ -71,7 +70,7 @@ macro_rules! log_line {
         tracing::$macro!(
             target: LOG_TARGET,
             plugin = %$plugin,
-            trace_id = current_trace().map(|trace| display(trace_id(&trace))),
+            trace_id = crate::current::trace().map(|trace| display(trace_id(&trace))),
             "{}", $text
         )
     };
@@ -118,7 +117,7 @@ impl Telemetry for HostTelemetry {
         parent: Option<&TraceContext>,
         attributes: &[Attribute<'_>],
     ) -> Box<dyn SpanHandle> {
-        let parent = parent.cloned().or_else(current_trace);
+        let parent = parent.cloned().or_else(crate::current::trace);
         match self.exports.tracer() {
             Some(tracer) => {
                 let span = start(tracer, name.to_owned(), SpanKind::Internal, parent.as_ref());
@@ -129,6 +128,6 @@ impl Telemetry for HostTelemetry {
     }
 
     fn current_trace(&self) -> Option<TraceContext> {
-        current_trace()
+        crate::current::trace()
     }
 }

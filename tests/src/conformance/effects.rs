@@ -1,10 +1,9 @@
 //! What a handler publishes, with its acknowledgement or not at all.
 
-use echo_bus::Settlement;
 use echo_sdk::{BaseMessage, PublishError};
 
 use super::bed::to;
-use super::{Bed, message, now, take, take_all};
+use super::{Bed, message, take, take_all};
 
 /// `commit` publishes the effects and settles the message in hand.
 pub async fn a_commit_publishes_and_settles(bed: Bed) {
@@ -38,22 +37,6 @@ pub async fn a_commit_that_fails_publishes_nothing_and_leaves_the_message_in_han
     assert!(bed.never(take(&mut told.receiver())).await);
     receiver.commit(vec![to("out", message(3))]).await.unwrap();
     assert_eq!(take_all(&mut told.receiver(), 1).await, [3]);
-}
-
-/// When a `commit` is dropped before it returns, the message is in hand as before.
-pub async fn a_commit_that_is_dropped_leaves_the_message_in_hand(bed: Bed) {
-    let asking = bed.slot("asking", &["in"], 10).await;
-    let full = bed.slot("full", &["out"], 1).await;
-    bed.publish("in", message(1)).await;
-    bed.publish("out", message(0)).await;
-    let mut receiver = asking.receiver();
-    take(&mut receiver).await;
-    assert!(now(receiver.commit(vec![to("out", message(2))])).await.is_none());
-    assert_eq!(receiver.current().unwrap().message.json::<u64>().unwrap(), 1);
-    receiver.settle(Settlement::Done);
-    receiver.flush();
-    assert_eq!(take_all(&mut full.receiver(), 1).await, [0]);
-    assert!(bed.never(take(&mut full.receiver())).await, "an effect without its acknowledgement");
 }
 
 /// `bury` publishes the dead letter past all bounds and settles the message in hand.

@@ -11,7 +11,7 @@ use echo_sdk::{
     BaseMessage, Pattern, PluginError, ProcessingStatus, Received, Subscription, Topic,
 };
 use serde_json::{Value, json};
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 
 use super::Bed;
@@ -256,34 +256,6 @@ pub async fn a_key_keeps_its_order_through_retries_however_many_workers(bed: Bed
     }
     assert_eq!(by_key.len(), 20);
     by_key.values().for_each(|numbers| assert_eq!(*numbers, (0..20).collect::<Vec<_>>()));
-}
-
-/// A full queue holds publishers back; `try_publish` says so and names the slot.
-pub async fn a_full_queue_holds_publishers_back(bed: Bed) {
-    let gate = Arc::new(Semaphore::new(0));
-    let gated = Arc::clone(&gate);
-    let mut pool = workers(1);
-    pool["queue_size"] = json!(2);
-    let waiting = handler(move |_, _, _| {
-        let gate = Arc::clone(&gated);
-        async move {
-            gate.acquire().await.unwrap().forget();
-            Ok(ProcessingStatus::Acknowledged)
-        }
-    });
-    let host = bed.host().with(manifest("p", &["in"], pool), waiting).start().await.unwrap();
-    let client = host.client("test");
-    let message = || client.message_builder().build().unwrap();
-    client.publish("in", message()).await.unwrap();
-    client.publish("in", message()).await.unwrap();
-    let full = client.try_publish("in", message()).unwrap_err().to_string();
-    assert!(full.contains("`p`"), "{full}");
-    let mut third = std::pin::pin!(client.publish("in", message()));
-    assert!(bed.never(&mut third).await);
-    gate.add_permits(1);
-    third.await.unwrap();
-    gate.add_permits(2);
-    assert!(host.shutdown().await.is_clean());
 }
 
 /// A slot may drop the oldest or the newest message; every drop is counted.

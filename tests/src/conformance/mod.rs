@@ -13,6 +13,7 @@ pub mod batches;
 mod bed;
 pub mod closing;
 pub mod delivery;
+pub mod drops;
 pub mod durable;
 pub mod effects;
 pub mod handling;
@@ -78,6 +79,7 @@ pub fn run_parallel<G: Ground>(sentence: impl AsyncFnOnce(Bed)) {
 fn declared(bed: &Bed) -> BTreeSet<&'static str> {
     let features = bed.bus.features();
     let named = [
+        ("pressure", features.back_pressure),
         ("batches", features.atomic_batches),
         ("durable", features.durable),
         ("hosts", bed.connects_hosts()),
@@ -102,8 +104,9 @@ pub fn lacks<G: Ground>(ability: &str) {
 
 /// Makes a test of each sentence for a transport.
 ///
-/// `declares` are the abilities that it has, `lacks` those that it has not: `batches` (several messages become
-/// visible together or not at all), `durable` (topics outlive the host), `hosts` (several hosts share a bus).
+/// `declares` are the abilities that it has, `lacks` those that it has not: `pressure` (a full slot holds its
+/// publishers back), `batches` (several messages become visible together or not at all), `durable` (topics outlive
+/// the host), `hosts` (several hosts share a bus).
 #[macro_export]
 macro_rules! conformance {
     ($ground:ty, declares: [$($has:ident),*], lacks: [$($lacks:ident),*]) => {
@@ -143,17 +146,12 @@ macro_rules! sentences {
                 a_key_that_waits_for_its_retry_holds_back_itself_and_no_other,
                 a_key_keeps_its_order_when_a_receiver_is_dropped,
                 a_subscription_keeps_the_order_of_publication_whatever_the_keys;
-            pressure: publish_waits_for_room,
-                what_is_in_hand_and_what_waits_for_its_retry_take_room,
-                try_publish_says_full_and_delivers_to_nobody,
-                the_oldest_is_dropped_and_counted,
+            drops: the_oldest_is_dropped_and_counted,
                 the_newest_is_dropped_and_counted,
                 a_slot_that_drops_holds_nobody_back,
-                a_publish_that_is_dropped_delivers_to_nobody_and_keeps_no_room,
                 what_is_published_past_the_bound_neither_waits_nor_is_lost;
             effects: a_commit_publishes_and_settles,
                 a_commit_that_fails_publishes_nothing_and_leaves_the_message_in_hand,
-                a_commit_that_is_dropped_leaves_the_message_in_hand,
                 bury_goes_past_all_bounds_and_settles;
             requests: a_request_gets_the_first_answer,
                 a_request_that_nobody_hears_says_so_at_once,
@@ -172,7 +170,6 @@ macro_rules! sentences {
                 the_workers_of_a_slot_share_its_messages,
                 one_worker_handles_in_the_order_of_publication,
                 a_key_keeps_its_order_through_retries_however_many_workers,
-                a_full_queue_holds_publishers_back,
                 drops_are_counted_where_the_policy_drops,
                 a_request_is_answered_with_the_acknowledgement,
                 shutdown_drains_and_says_what_it_could_not_finish;
@@ -181,6 +178,17 @@ macro_rules! sentences {
             load: nothing_is_lost_between_publishers_that_come_and_receivers_that_idle,
                 keys_keep_their_order_with_many_receivers_retries_and_dropped_hands,
                 a_subscription_has_a_message_before_what_a_handler_makes_of_it;
+        }
+    };
+    (pressure, $then:ident, $ground:ty) => {
+        $crate::$then! { $ground, run;
+            pressure: publish_waits_for_room,
+                what_is_in_hand_and_what_waits_for_its_retry_take_room,
+                try_publish_says_full_and_delivers_to_nobody,
+                a_publish_that_is_dropped_delivers_to_nobody_and_keeps_no_room,
+                a_commit_that_is_dropped_leaves_the_message_in_hand,
+                a_full_queue_holds_publishers_back,
+                the_bound_holds_again_after_what_went_past_it;
         }
     };
     (batches, $then:ident, $ground:ty) => {

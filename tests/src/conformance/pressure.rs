@@ -1,11 +1,16 @@
-//! Queues that are full.
+//! Queues that are full, where a transport can hold publishers back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use echo_bus::Settlement;
-use echo_sdk::{Overflow, PublishError};
+use echo_sdk::{ProcessingStatus, PublishError};
+use serde_json::json;
+use tokio::sync::Semaphore;
 
+use super::bed::to;
 use super::{Bed, message, now, take, take_all, topic};
+use crate::scripted::{WithHandler, handler, manifest, workers};
 
 /// `publish` waits for room in every matching slot that blocks.
 pub async fn publish_waits_for_room(bed: Bed) {
@@ -61,39 +66,6 @@ pub async fn try_publish_says_full_and_delivers_to_nobody(bed: Bed) {
     assert_eq!(take_all(&mut full.receiver(), 2).await, [1, 2]);
 }
 
-/// A slot can ask for the oldest message to be dropped, and counts each drop.
-pub async fn the_oldest_is_dropped_and_counted(bed: Bed) {
-    let slot = bed.slot_with("one", &["t"], 2, Overflow::DropOldest).await;
-    for number in 1..=5 {
-        bed.publish("t", message(number)).await;
-    }
-    assert_eq!(take_all(&mut slot.receiver(), 2).await, [4, 5]);
-    assert_eq!(slot.stats().dropped, 3);
-}
-
-/// A slot can ask for the newest message to be dropped, and counts each drop.
-pub async fn the_newest_is_dropped_and_counted(bed: Bed) {
-    let slot = bed.slot_with("one", &["t"], 2, Overflow::DropNewest).await;
-    for number in 1..=5 {
-        bed.publish("t", message(number)).await;
-    }
-    assert_eq!(take_all(&mut slot.receiver(), 2).await, [1, 2]);
-    assert_eq!(slot.stats().dropped, 3);
-}
-
-/// A slot that drops holds neither publishers nor other slots back.
-pub async fn a_slot_that_drops_holds_nobody_back(bed: Bed) {
-    let slow = bed.slot_with("slow", &["t"], 1, Overflow::DropOldest).await;
-    let other = bed.slot("other", &["t"], 100).await;
-    let mut in_hand = slow.receiver();
-    bed.publish("t", message(1)).await;
-    take(&mut in_hand).await;
-    for number in 2..=50 {
-        bed.publish("t", message(number)).await;
-    }
-    assert_eq!(take_all(&mut other.receiver(), 50).await, (1..=50).collect::<Vec<_>>());
-}
-
 /// A `publish` that is dropped before it returns has been delivered to all matching slots or to none; here to
 /// none, and it keeps no room.
 pub async fn a_publish_that_is_dropped_delivers_to_nobody_and_keeps_no_room(bed: Bed) {
@@ -114,16 +86,59 @@ pub async fn a_publish_that_is_dropped_delivers_to_nobody_and_keeps_no_room(bed:
     assert!(bed.never(take(&mut receiver)).await);
 }
 
-/// What the host itself has to say neither waits for room nor is dropped, and the bound holds again after it.
-pub async fn what_is_published_past_the_bound_neither_waits_nor_is_lost(bed: Bed) {
+/// When a `commit` is dropped before it returns, the message is in hand as before.
+pub async fn a_commit_that_is_dropped_leaves_the_message_in_hand(bed: Bed) {
+    let asking = bed.slot("asking", &["in"], 10).await;
+    let full = bed.slot("full", &["out"], 1).await;
+    bed.publish("in", message(1)).await;
+    bed.publish("out", message(0)).await;
+    let mut receiver = asking.receiver();
+    take(&mut receiver).await;
+    assert!(now(receiver.commit(vec![to("out", message(2))])).await.is_none());
+    assert_eq!(receiver.current().unwrap().message.json::<u64>().unwrap(), 1);
+    receiver.settle(Settlement::Done);
+    receiver.flush();
+    assert_eq!(take_all(&mut full.receiver(), 1).await, [0]);
+    assert!(bed.never(take(&mut full.receiver())).await, "an effect without its acknowledgement");
+}
+
+/// A full queue holds publishers back; `try_publish` says so and names the slot.
+pub async fn a_full_queue_holds_publishers_back(bed: Bed) {
+    let gate = Arc::new(Semaphore::new(0));
+    let gated = Arc::clone(&gate);
+    let mut pool = workers(1);
+    pool["queue_size"] = json!(2);
+    let waiting = handler(move |_, _, _| {
+        let gate = Arc::clone(&gated);
+        async move {
+            gate.acquire().await.unwrap().forget();
+            Ok(ProcessingStatus::Acknowledged)
+        }
+    });
+    let host = bed.host().with(manifest("p", &["in"], pool), waiting).start().await.unwrap();
+    let client = host.client("test");
+    let message = || client.message_builder().build().unwrap();
+    client.publish("in", message()).await.unwrap();
+    client.publish("in", message()).await.unwrap();
+    let full = client.try_publish("in", message()).unwrap_err().to_string();
+    assert!(full.contains("`p`"), "{full}");
+    let mut third = std::pin::pin!(client.publish("in", message()));
+    assert!(bed.never(&mut third).await);
+    gate.add_permits(1);
+    third.await.unwrap();
+    gate.add_permits(2);
+    assert!(host.shutdown().await.is_clean());
+}
+
+/// After what was published past the bound, the bound holds again.
+pub async fn the_bound_holds_again_after_what_went_past_it(bed: Bed) {
     let slot = bed.slot("one", &["dead.>"], 1).await;
     let dead = topic("dead.x");
     for number in 0..4 {
         bed.bus.publish_unbounded(&dead, message(number)).unwrap();
     }
-    let mut receiver = slot.receiver();
-    assert_eq!(take_all(&mut receiver, 4).await, [0, 1, 2, 3]);
+    assert_eq!(take_all(&mut slot.receiver(), 4).await, [0, 1, 2, 3]);
     slot.idle().await;
     bed.publish("dead.x", message(4)).await;
-    assert!(bed.bus.try_publish(&dead, message(5)).is_err(), "the bound holds again");
+    assert!(bed.bus.try_publish(&dead, message(5)).is_err());
 }

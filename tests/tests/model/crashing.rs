@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use echo_bus::store::SharedStore;
 use echo_bus::{
     BusError, Delivery, Features, LocalTransport, Receiver, Settlement, Slot, SlotOptions,
     SlotStats, SubscribeOptions, Transport,
@@ -85,6 +86,10 @@ impl Transport for Crashing {
 
     fn is_heard(&self, topic: &Topic) -> bool {
         self.bus.is_heard(topic)
+    }
+
+    fn store(&self) -> Arc<dyn SharedStore> {
+        self.bus.store()
     }
 
     fn close(&self) {

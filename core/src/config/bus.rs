@@ -1,0 +1,315 @@
+//! `[bus]`: how messages travel, on a bus within the process or over a NATS server, and which of them last.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use echo_sdk::{Pattern, Topic, duration, is_name};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::{Secret, size};
+
+/// How messages travel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BusConfig {
+    /// `local`, a bus within the host's process, or the address of a NATS server, `nats://HOST:4222`; those of
+    /// a cluster stand one after another with commas between them.
+    #[schemars(with = "String")]
+    pub url: BusUrl,
+    /// How many messages wait at most for a subscription beside a plugin's own slot, such as a tool's; past
+    /// that the oldest is dropped. A slot's queue is `plugins.worker_pool.queue_size`.
+    pub queue_size: usize,
+    /// The largest message, in bytes.
+    #[serde(with = "size")]
+    #[schemars(schema_with = "size::schema")]
+    pub max_payload: usize,
+    /// How long an acknowledgement waits for room for what the handler published, before the message counts
+    /// as not handled and is delivered again.
+    #[serde(with = "duration")]
+    #[schemars(schema_with = "duration::schema")]
+    pub commit_patience: Duration,
+    /// Which topics outlive the host.
+    pub durable: DurableConfig,
+    /// How the NATS server is spoken to, where `url` names one.
+    pub nats: NatsConfig,
+}
+
+impl Default for BusConfig {
+    fn default() -> Self {
+        Self {
+            url: BusUrl::Local,
+            queue_size: 65_536,
+            max_payload: 8 * 1024 * 1024,
+            commit_patience: Duration::from_secs(5),
+            durable: DurableConfig::default(),
+            nats: NatsConfig::default(),
+        }
+    }
+}
+
+impl BusConfig {
+    /// What is wrong beyond the form of single values: the place as a JSON pointer, and a sentence.
+    pub(super) fn faults(&self) -> Vec<(&'static str, &'static str)> {
+        let Self { nats, .. } = self;
+        let identities = [nats.user.is_some(), nats.token.is_some()];
+        let files = [nats.nkey.is_some(), nats.creds.is_some()];
+        let several = identities.into_iter().chain(files).filter(|given| *given).count() > 1;
+        let faults = [
+            (
+                self.queue_size == 0,
+                "/bus/queue_size",
+                "`bus.queue_size` is 0; a queue holds at least 1 message",
+            ),
+            (
+                self.max_payload == 0,
+                "/bus/max_payload",
+                "`bus.max_payload` is 0; no message would be small enough",
+            ),
+            (
+                nats.user.is_some() != nats.password.is_some(),
+                "/bus/nats",
+                "`bus.nats.user` and `bus.nats.password` go together; set both or none",
+            ),
+            (
+                several,
+                "/bus/nats",
+                "a server knows a host by one of `user`, `token`, `nkey` and `creds`; set one of them",
+            ),
+            (
+                !is_name(&nats.stream),
+                "/bus/nats/stream",
+                "`bus.nats.stream` names no stream; use letters, digits, `-` and `_`",
+            ),
+            (
+                nats.cert.is_some() != nats.key.is_some(),
+                "/bus/nats",
+                "`bus.nats.cert` and `bus.nats.key` go together; set both or none",
+            ),
+        ];
+        let found = faults.into_iter().filter(|(wrong, ..)| *wrong);
+        found.map(|(_, pointer, fault)| (pointer, fault)).collect()
+    }
+}
+
+/// Where the bus is.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub enum BusUrl {
+    /// Within the host's process.
+    #[default]
+    Local,
+    /// On a NATS server or cluster, at these addresses; they may hold a token or a password.
+    Nats(Vec<String>),
+}
+
+/// A text that says of no bus where it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is no bus; write \"local\", or the address of a NATS server such as \"nats://127.0.0.1:4222\""
+)]
+pub struct BusUrlError(String);
+
+/// What the address of a NATS server begins with.
+const SCHEMES: [&str; 2] = ["nats://", "tls://"];
+
+impl FromStr for BusUrl {
+    type Err = BusUrlError;
+
+    fn from_str(text: &str) -> Result<Self, BusUrlError> {
+        if text == "local" {
+            return Ok(Self::Local);
+        }
+        let is_address = |part: &str| {
+            let rest = SCHEMES.iter().find_map(|scheme| part.strip_prefix(scheme));
+            let host = rest.map(|rest| rest.rsplit('@').next().unwrap_or(rest));
+            host.is_some_and(|host| !host.is_empty() && !host.starts_with([':', '/']))
+        };
+        let addresses: Vec<&str> = text.split(',').map(str::trim).collect();
+        match addresses.iter().find(|part| !is_address(part)) {
+            None => Ok(Self::Nats(addresses.into_iter().map(str::to_owned).collect())),
+            Some(wrong) => Err(BusUrlError(without_secret(wrong))),
+        }
+    }
+}
+
+/// An address as people may see it: without what stands before an `@`.
+fn without_secret(address: &str) -> String {
+    match (address.split_once("://"), address.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
+        _ => address.to_owned(),
+    }
+}
+
+/// As people may see it; [`BusUrl::Nats`] holds the addresses with their secrets.
+impl fmt::Display for BusUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local => f.write_str("local"),
+            Self::Nats(addresses) => {
+                let shown: Vec<String> = addresses.iter().map(|it| without_secret(it)).collect();
+                f.write_str(&shown.join(","))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for BusUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for BusUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Local => serializer.serialize_str("local"),
+            Self::Nats(addresses) => serializer.serialize_str(&addresses.join(",")),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for BusUrl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// How a NATS server is spoken to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct NatsConfig {
+    /// The user, with `password`.
+    pub user: Option<String>,
+    /// The user's password.
+    pub password: Option<Secret>,
+    /// A token.
+    pub token: Option<Secret>,
+    /// A file that holds the seed of an NKey.
+    pub nkey: Option<PathBuf>,
+    /// A credentials file: a JWT with its seed, as `nsc` writes it.
+    pub creds: Option<PathBuf>,
+    /// Certificates that the server's is checked against, beside those that the system trusts; a PEM file.
+    pub ca: Option<PathBuf>,
+    /// This host's certificate, with `key`; a PEM file.
+    pub cert: Option<PathBuf>,
+    /// The key of `cert`; a PEM file.
+    pub key: Option<PathBuf>,
+    /// The stream that keeps the durable topics: letters, digits, `-` and `_`. All hosts of a bus name the same.
+    pub stream: String,
+    /// On how many servers of a cluster it is kept.
+    #[schemars(range(min = 1, max = 5))]
+    pub replicas: usize,
+}
+
+impl Default for NatsConfig {
+    fn default() -> Self {
+        Self {
+            user: None,
+            password: None,
+            token: None,
+            nkey: None,
+            creds: None,
+            ca: None,
+            cert: None,
+            key: None,
+            stream: "ECHO".to_owned(),
+            replicas: 1,
+        }
+    }
+}
+
+/// Which topics outlive the host: once a publish to one has returned, a crash loses nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DurableConfig {
+    /// Patterns of topics.
+    #[schemars(with = "Vec<String>")]
+    pub topics: Vec<Pattern>,
+    /// Where a local bus keeps them, seen from the working folder; a NATS server keeps them itself.
+    pub dir: PathBuf,
+}
+
+impl Default for DurableConfig {
+    fn default() -> Self {
+        Self { topics: Vec::new(), dir: PathBuf::from("data/bus") }
+    }
+}
+
+impl DurableConfig {
+    /// Whether a topic is durable.
+    pub fn holds(&self, topic: &Topic) -> bool {
+        self.topics.iter().any(|durable| durable.matches(topic))
+    }
+
+    /// Whether every topic that the pattern matches is durable.
+    ///
+    /// Two patterns that cover it only together count as none.
+    pub fn covers(&self, pattern: &Pattern) -> bool {
+        self.topics.iter().any(|durable| covers(durable, pattern))
+    }
+}
+
+/// Whether `outer` matches each topic that `inner` matches.
+fn covers(outer: &Pattern, inner: &Pattern) -> bool {
+    let (mut outer, mut inner) = (outer.tokens(), inner.tokens());
+    loop {
+        match (outer.next(), inner.next()) {
+            (Some(">"), Some(_)) | (None, None) => return true,
+            (Some("*"), Some(">")) | (None, _) | (_, None) => return false,
+            (Some("*"), Some(_)) => {}
+            (Some(outer), Some(inner)) if outer == inner => {}
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bus_is_named_by_its_address() {
+        assert_eq!("local".parse(), Ok(BusUrl::Local));
+        let one: BusUrl = "nats://h:1".parse().unwrap();
+        assert_eq!(one, BusUrl::Nats(vec!["nats://h:1".to_owned()]));
+        let two: BusUrl = "nats://s3cret@a:1, tls://u:pw@b".parse().unwrap();
+        assert_eq!(two.to_string(), "nats://…@a:1,tls://…@b");
+        assert!(!format!("{two:?}").contains("s3cret"));
+        assert_eq!(serde_json::to_value(&two).unwrap(), "nats://s3cret@a:1,tls://u:pw@b");
+        for wrong in ["", "nats", "nats://", "nats://@", "http://h", "nats://a,,nats://b", "h:4222"]
+        {
+            assert!(wrong.parse::<BusUrl>().is_err(), "{wrong}");
+        }
+        let error = "nats://a,http://s3cret@b".parse::<BusUrl>().unwrap_err().to_string();
+        assert!(!error.contains("s3cret"), "{error}");
+    }
+
+    #[test]
+    fn a_pattern_covers_what_it_matches_all_of() {
+        let durable = |texts: &[&str]| DurableConfig {
+            topics: texts.iter().map(|text| Pattern::new(text).unwrap()).collect(),
+            ..DurableConfig::default()
+        };
+        let covers =
+            |texts: &[&str], inner: &str| durable(texts).covers(&Pattern::new(inner).unwrap());
+        for (outer, inner) in
+            [(">", "dead.>"), ("dead.>", "dead.>"), ("*.a", "b.a"), ("a.*.>", "a.b.>"), ("a", "a")]
+        {
+            assert!(covers(&[outer], inner), "{outer} {inner}");
+        }
+        for (outer, inner) in [
+            ("dead.a.>", "dead.>"),
+            ("dead.*", "dead.>"),
+            ("*.a", ">"),
+            ("a", "a.b"),
+            ("a.b", "a"),
+            ("a.>", "a"),
+            ("a.b", "a.*"),
+        ] {
+            assert!(!covers(&[outer], inner), "{outer} {inner}");
+        }
+        assert!(!covers(&[], "a") && covers(&["x", "a"], "a"));
+    }
+}
