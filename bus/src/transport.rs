@@ -29,6 +29,8 @@ use echo_sdk::{
     Subscription, Topic, TopicError,
 };
 
+use crate::store::SharedStore;
+
 /// What a transport can do beyond the contract; the conformance suite asks for what is declared here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Features {
@@ -36,6 +38,11 @@ pub struct Features {
     pub atomic_batches: bool,
     /// Durable topics outlive the host.
     pub durable: bool,
+    /// A full slot holds its publishers back: `publish` waits for room, `try_publish` says
+    /// [`PublishError::Full`]. Without it publishers and slots may be on different hosts that know nothing of each
+    /// other's room: what finds a blocking slot full waits beside it up to a bound, then it is dropped and counted,
+    /// and on durable topics it waits in its stream.
+    pub back_pressure: bool,
 }
 
 /// Why the bus could not do what it was asked, publishing aside.
@@ -54,6 +61,9 @@ pub enum BusError {
     /// A pattern or a slot's name is malformed.
     #[error(transparent)]
     Topic(#[from] TopicError),
+    /// What carries the messages failed.
+    #[error("the transport failed: {0}")]
+    Transport(String),
 }
 
 /// The place of a plugin on the bus, as it is asked for.
@@ -235,6 +245,9 @@ pub trait Transport: Send + Sync {
 
     /// Whether anybody subscribes to the topic now, as far as this host can tell.
     fn is_heard(&self, topic: &Topic) -> bool;
+
+    /// What hosts of this bus share beside messages: values by key.
+    fn store(&self) -> Arc<dyn SharedStore>;
 
     /// Ends the bus: no more publishing, receivers and subscriptions end when they are empty.
     fn close(&self);

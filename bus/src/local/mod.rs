@@ -40,6 +40,7 @@ use self::queue::{LocalSlot, Queue, Reservation};
 use self::reader::Reader;
 use self::receiver::LocalStream;
 use crate::routing::{Router, Target};
+use crate::store::{MemoryStore, SharedStore};
 use crate::transport::{
     Admission, BusError, Features, Slot, SlotOptions, SubscribeOptions, Transport,
 };
@@ -81,6 +82,7 @@ struct Inner {
     delays: Arc<Delays>,
     delays_task: JoinHandle<()>,
     closed: AtomicBool,
+    store: MemoryStore,
 }
 
 impl Drop for Inner {
@@ -142,6 +144,7 @@ impl LocalTransport {
             delays,
             delays_task,
             closed: AtomicBool::new(false),
+            store: MemoryStore::default(),
         })))
     }
 
@@ -261,7 +264,7 @@ fn push_all(queues: &[&Arc<Queue>], topic: &Topic, message: BaseMessage) {
 
 impl Transport for LocalTransport {
     fn features(&self) -> Features {
-        Features { atomic_batches: true, durable: false }
+        Features { atomic_batches: true, durable: false, back_pressure: true }
     }
 
     fn offer(&self, topic: &Topic, message: BaseMessage) -> Offer {
@@ -354,6 +357,10 @@ impl Transport for LocalTransport {
 
     fn is_heard(&self, topic: &Topic) -> bool {
         !self.0.router.with_route(topic, <[_]>::is_empty) || self.0.inboxes.is_open(topic)
+    }
+
+    fn store(&self) -> Arc<dyn SharedStore> {
+        Arc::new(self.0.store.clone())
     }
 
     fn close(&self) {
