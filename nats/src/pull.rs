@@ -1,0 +1,342 @@
+//! Takes a slot's messages out of a stream: one task for each consumer.
+//!
+//! The consumer lasts at the server and is shared by all hosts of the slot; each asks it for as many messages as
+//! it has room for, and for more when half of these are settled. What it holds it keeps alive at the server: no
+//! other host gets a message while this one works on it, however long that takes. When the connection was lost,
+//! or the server says nothing for too long, the task sees to the consumer and asks anew; what was on its way to
+//! it then comes again.
+//!
+//! The task ends with its token. Dropping it at any point loses nothing: what it has not handed to the queue
+//! comes again once `ack_wait` is over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, pull};
+use async_nats::{Message, Subscriber};
+use echo_bus::{BusError, LocalTransport, Transport};
+use echo_sdk::{Pattern, Topic};
+use futures_util::{FutureExt, StreamExt};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::decode;
+use crate::ending::Ending;
+use crate::held::{Answer, Held, Source, Table};
+use crate::subject::{self, delivered};
+
+/// How long a request for messages stands at the server.
+const EXPIRES: Duration = Duration::from_secs(30);
+
+/// How often the server says that it is there while it has no message.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// How long the server may be silent.
+const SILENCE: Duration = Duration::from_secs(12);
+
+/// How many messages are taken at once before anything else has its turn.
+const TURN: usize = 64;
+
+/// How long to wait before turning to a server again that did not answer.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// A consumer as it has to be at the server.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) stream: String,
+    pub(crate) slot: String,
+    /// The subjects that it takes.
+    pub(crate) filter: String,
+    /// A partition of keys: one message at a time, over all hosts.
+    pub(crate) is_partition: bool,
+    pub(crate) ack_wait: Duration,
+}
+
+impl Wanted {
+    fn config(&self) -> pull::Config {
+        pull::Config {
+            durable_name: Some(subject::consumer_name(&self.slot, &self.filter)),
+            description: Some(format!("slot {}", self.slot)),
+            // A slot gets what is published from its first opening on.
+            deliver_policy: DeliverPolicy::New,
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: self.ack_wait,
+            // Attempts are counted by the host, which makes dead letters.
+            max_deliver: -1,
+            filter_subject: self.filter.clone(),
+            max_ack_pending: if self.is_partition { 1 } else { -1 },
+            ..pull::Config::default()
+        }
+    }
+}
+
+/// Takes messages from one consumer.
+pub(crate) struct Pull {
+    pub(crate) wanted: Wanted,
+    pub(crate) table: Arc<Table>,
+    pub(crate) queue: LocalTransport,
+    /// Filters of the same slot that have a message in their consumers as well: it counts there.
+    pub(crate) elsewhere: Vec<Pattern>,
+    pub(crate) source: Arc<Source>,
+    /// How many messages this host holds of it at most.
+    pub(crate) budget: usize,
+    pub(crate) is_paused: Arc<std::sync::atomic::AtomicBool>,
+    pub(crate) ending: Arc<Ending>,
+}
+
+/// A consumer that answers.
+struct Attached {
+    consumer: Consumer<pull::Config>,
+    inbox: async_nats::Subject,
+    messages: Subscriber,
+    /// Messages that were asked for and have not come.
+    pending: usize,
+}
+
+/// Why a task turns to its consumer anew.
+enum Lost {
+    /// It ends.
+    Ending,
+    /// The connection was another, or the server said that something is wrong.
+    Anew,
+}
+
+impl Pull {
+    /// Sees to the consumer at the server.
+    pub(crate) async fn attach(&self) -> Result<Consumer<pull::Config>, BusError> {
+        let failed = |reason: String| {
+            let stream = &self.wanted.stream;
+            BusError::Transport(format!("no consumer on the stream `{stream}`: {reason}"))
+        };
+        let Some(jetstream) = &self.table.connection.jetstream else {
+            return Err(failed("JetStream is not enabled".to_owned()));
+        };
+        let config = self.wanted.config();
+        let created = jetstream.create_consumer_on_stream(config, &self.wanted.stream).await;
+        created.map_err(|error| failed(error.to_string()))
+    }
+
+    /// Takes messages until it is told to end.
+    pub(crate) async fn run(self, first: Consumer<pull::Config>) {
+        self.take_until_the_end(first).await;
+        self.ending.task_has_left();
+    }
+
+    async fn take_until_the_end(&self, first: Consumer<pull::Config>) {
+        let ending = self.ending.token();
+        let mut consumer = Some(first);
+        let mut epoch = self.table.connection.epoch.clone();
+        let mut life: Vec<Arc<Held>> = Vec::new();
+        loop {
+            epoch.mark_unchanged();
+            let attached = match consumer.take() {
+                Some(consumer) => Ok(consumer),
+                None => {
+                    let attaching = ending.run_until_cancelled(self.attach());
+                    let Some(attached) = attaching.await else { return };
+                    attached
+                }
+            };
+            let result = match attached {
+                Ok(consumer) => self.take(consumer, &mut epoch, &mut life).await,
+                Err(error) => Err(error),
+            };
+            match result {
+                Ok(Lost::Ending) => return,
+                Ok(Lost::Anew) => {}
+                Err(error) => {
+                    tracing::warn!(slot = self.wanted.slot, %error, "asking again");
+                    self.show_life(&mut life);
+                    let waiting = tokio::time::sleep(PATIENCE);
+                    if ending.run_until_cancelled(waiting).await.is_none() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn take(
+        &self,
+        consumer: Consumer<pull::Config>,
+        epoch: &mut tokio::sync::watch::Receiver<u64>,
+        life: &mut Vec<Arc<Held>>,
+    ) -> Result<Lost, BusError> {
+        let client = &self.table.connection.client;
+        let inbox = async_nats::Subject::from(client.new_inbox());
+        let messages = client.subscribe(inbox.clone()).await;
+        let messages = messages.map_err(|error| BusError::Transport(error.to_string()))?;
+        let mut attached = Attached { consumer, inbox, messages, pending: 0 };
+        let mut beat = interval(self.wanted.ack_wait / 3);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut heard = Instant::now();
+        loop {
+            self.ask(&mut attached).await?;
+            tokio::select! {
+                biased;
+                () = self.ending.token().cancelled() => {
+                    self.leave(attached.messages).await;
+                    return Ok(Lost::Ending);
+                }
+                changed = epoch.changed() => {
+                    return Ok(if changed.is_ok() { Lost::Anew } else { Lost::Ending });
+                }
+                _ = beat.tick() => {
+                    self.show_life(life);
+                    if attached.pending > 0 && heard.elapsed() > SILENCE {
+                        return Ok(Lost::Anew);
+                    }
+                }
+                message = attached.messages.next() => {
+                    heard = Instant::now();
+                    let lost = self.receive_all(&mut attached, message, life);
+                    if let Some(lost) = lost {
+                        return Ok(lost);
+                    }
+                }
+                () = self.source.ask.notified() => {}
+            }
+        }
+    }
+
+    /// Gives back what is on its way to this host.
+    async fn leave(&self, mut messages: Subscriber) {
+        let connection = &self.table.connection;
+        let giving_back = async {
+            if messages.drain().await.is_err() {
+                return;
+            }
+            while let Some(message) = messages.next().await {
+                if let Some(reply) = message.reply.filter(|_| message.status.is_none()) {
+                    connection.post(&reply, Answer::Again(Duration::ZERO).payload());
+                }
+            }
+        };
+        // Without a connection the server finds out by itself, once `ack_wait` is over.
+        let _ = tokio::time::timeout(connection.request_timeout, giving_back).await;
+    }
+
+    /// Asks for as many messages as there is room for, when that is half of it.
+    async fn ask(&self, attached: &mut Attached) -> Result<(), BusError> {
+        let reserve = self.budget / 2;
+        self.source.ask_at(reserve.saturating_sub(attached.pending));
+        let taken = self.source.held() + attached.pending;
+        let is_paused = self.is_paused.load(std::sync::atomic::Ordering::Acquire);
+        // A partition's consumer gives out one at a time, so its requests can wait in store.
+        let wanted = if self.wanted.is_partition {
+            if attached.pending > 0 { 0 } else { self.budget }
+        } else if taken > reserve {
+            0
+        } else {
+            self.budget - taken
+        };
+        if wanted == 0 || is_paused {
+            return Ok(());
+        }
+        let batch = pull::BatchConfig {
+            batch: wanted,
+            expires: Some(EXPIRES),
+            idle_heartbeat: HEARTBEAT,
+            ..pull::BatchConfig::default()
+        };
+        let asked = attached.consumer.request_batch(batch, attached.inbox.clone()).await;
+        asked.map_err(|error| BusError::Transport(error.to_string()))?;
+        attached.pending += wanted;
+        Ok(())
+    }
+
+    /// Takes a message and those that have come with it.
+    fn receive_all(
+        &self,
+        attached: &mut Attached,
+        first: Option<Message>,
+        life: &mut Vec<Arc<Held>>,
+    ) -> Option<Lost> {
+        let mut next = first;
+        for _ in 0..TURN {
+            let Some(message) = next else { return Some(Lost::Anew) };
+            if let Some(lost) = self.receive(attached, message, life) {
+                return Some(lost);
+            }
+            match attached.messages.next().now_or_never() {
+                Some(message) => next = message,
+                None => return None,
+            }
+        }
+        match next {
+            Some(message) => self.receive(attached, message, life),
+            None => Some(Lost::Anew),
+        }
+    }
+
+    /// Takes a message, or what the server has to say.
+    fn receive(
+        &self,
+        attached: &mut Attached,
+        message: Message,
+        life: &mut Vec<Arc<Held>>,
+    ) -> Option<Lost> {
+        if let Some(status) = message.status {
+            return match status.as_u16() {
+                // It is there and has nothing.
+                100 => None,
+                // A request has expired, or was not served whole.
+                404 | 408 => {
+                    let unserved = message.headers.as_ref().and_then(|headers| {
+                        headers.get("Nats-Pending-Messages")?.as_str().parse().ok()
+                    });
+                    let unserved = unserved.unwrap_or(attached.pending);
+                    attached.pending = attached.pending.saturating_sub(unserved);
+                    None
+                }
+                _ => {
+                    let (slot, said) = (&self.wanted.slot, message.description);
+                    tracing::debug!(slot, ?said, "a consumer is asked anew");
+                    Some(Lost::Anew)
+                }
+            };
+        }
+        attached.pending = attached.pending.saturating_sub(1);
+        let reply = message.reply.clone()?;
+        let delivered = delivered(&reply)?;
+        let held = Held::new(reply, &self.source, delivered);
+        let connection = &self.table.connection;
+        let received = match decode::durable(&message) {
+            Ok(received) => received,
+            Err(error) => {
+                let (slot, subject) = (&self.wanted.slot, &message.subject);
+                tracing::error!(slot, %subject, %error, "what is no message is taken off its stream");
+                held.settle(connection, Answer::Never);
+                return None;
+            }
+        };
+        if self.is_elsewhere(&received.topic) {
+            held.settle(connection, Answer::Done);
+            return None;
+        }
+        self.watch(life, &held);
+        self.table.put(&received.message, held);
+        if self.queue.publish_unbounded(&received.topic, received.message.clone()).is_err() {
+            let held = self.table.take(&received.message);
+            held.iter().for_each(|held| held.settle(connection, Answer::Again(Duration::ZERO)));
+            return Some(Lost::Ending);
+        }
+        None
+    }
+
+    fn is_elsewhere(&self, topic: &Topic) -> bool {
+        self.elsewhere.iter().any(|filter| filter.matches(topic))
+    }
+
+    /// Remembers a message, and forgets those that are settled once there are many.
+    fn watch(&self, life: &mut Vec<Arc<Held>>, held: &Arc<Held>) {
+        if life.len() >= 2 * self.budget + 64 {
+            life.retain(|held| !held.is_settled());
+        }
+        life.push(Arc::clone(held));
+    }
+
+    fn show_life(&self, life: &mut Vec<Arc<Held>>) {
+        life.retain(|held| !held.is_settled());
+        life.iter().for_each(|held| held.show_life(&self.table.connection));
+    }
+}

@@ -1,0 +1,171 @@
+//! One worker's hand into a slot: what came from a stream is settled at the server besides.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use echo_bus::{Delivery, Receiver, Settlement};
+use echo_sdk::{BoxFuture, PublishError, Received};
+
+use crate::held::{Answer, Held, Table};
+use crate::publish::{Identity, Publisher, prepare_all};
+
+pub(crate) struct NatsReceiver {
+    inner: Box<dyn Receiver>,
+    slot: String,
+    table: Arc<Table>,
+    publisher: Arc<Publisher>,
+    /// Whether the server has to say that it knows of an acknowledgement.
+    confirm: bool,
+    /// What to settle the message in hand by, if it came from a stream.
+    held: Option<Arc<Held>>,
+    /// The message in hand with the attempts that the server has counted, where this host saw fewer.
+    older: Option<Delivery>,
+    has_looked: bool,
+}
+
+impl NatsReceiver {
+    pub(crate) fn new(
+        inner: Box<dyn Receiver>,
+        slot: &str,
+        table: Arc<Table>,
+        publisher: Arc<Publisher>,
+        confirm: bool,
+    ) -> Self {
+        let slot = slot.to_owned();
+        let (held, older, has_looked) = (None, None, false);
+        Self { inner, slot, table, publisher, confirm, held, older, has_looked }
+    }
+
+    /// Looks up where the message in hand came from, once.
+    fn look(&mut self) {
+        if std::mem::replace(&mut self.has_looked, true) {
+            return;
+        }
+        let Some(delivery) = self.inner.current() else { return };
+        self.held = self.table.take(&delivery.message);
+        let attempt = self.held.as_ref().map(|held| held.attempt());
+        self.older = attempt.filter(|attempt| *attempt > 1).map(|attempt| Delivery {
+            topic: delivery.topic.clone(),
+            message: delivery.message.clone().with_attempt(attempt),
+            waited: delivery.waited,
+        });
+    }
+
+    fn empty_hand(&mut self) -> Option<Arc<Held>> {
+        self.older = None;
+        self.has_looked = false;
+        self.held.take()
+    }
+
+    /// What the message in hand is, over all of its deliveries: what follows from it is recognised by that.
+    fn origin(&self) -> Vec<u8> {
+        let mut origin = Vec::new();
+        let mut add = |part: &[u8]| {
+            origin.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            origin.extend_from_slice(part);
+        };
+        add(self.slot.as_bytes());
+        match (&self.held, self.inner.current()) {
+            (Some(held), _) => {
+                add(held.stream().as_bytes());
+                add(&held.delivered.sequence.to_be_bytes());
+            }
+            (None, Some(delivery)) => {
+                add(delivery.topic.as_str().as_bytes());
+                add(delivery.message.id().as_bytes());
+            }
+            (None, None) => {}
+        }
+        origin
+    }
+
+    /// Settles the message in hand for good.
+    async fn finish(&mut self, answer: Answer) -> Result<(), PublishError> {
+        if let Some(held) = self.held.clone().filter(|_| self.confirm)
+            && !held.settle_surely(&self.table.connection, answer).await
+        {
+            // It may come again; what follows from it will be recognised then.
+            tracing::warn!(slot = self.slot, "the server did not confirm an acknowledgement");
+        }
+        if let Some(held) = self.empty_hand() {
+            held.settle(&self.table.connection, answer);
+        }
+        self.inner.settle(Settlement::Done);
+        Ok(())
+    }
+}
+
+impl Receiver for NatsReceiver {
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let received = ready!(self.inner.poll_recv(cx));
+        if received {
+            self.look();
+        }
+        Poll::Ready(received)
+    }
+
+    fn current(&self) -> Option<&Delivery> {
+        self.older.as_ref().or_else(|| self.inner.current())
+    }
+
+    fn settle(&mut self, settlement: Settlement) {
+        let Some(held) = self.empty_hand() else {
+            return self.inner.settle(settlement);
+        };
+        let connection = &self.table.connection;
+        match settlement {
+            Settlement::Done if self.confirm => {
+                let connection = Arc::clone(connection);
+                let slot = self.slot.clone();
+                connection.unsettled.begin();
+                self.publisher.tasks.spawn(async move {
+                    if !held.settle_surely(&connection, Answer::Done).await {
+                        tracing::warn!(slot, "the server did not confirm an acknowledgement");
+                    }
+                    connection.unsettled.end();
+                });
+            }
+            Settlement::Done => held.settle(connection, Answer::Done),
+            Settlement::Again(delay) => held.settle(connection, Answer::Again(delay)),
+        }
+        self.inner.settle(Settlement::Done);
+    }
+
+    fn commit(&mut self, effects: Vec<Received>) -> BoxFuture<'_, Result<(), PublishError>> {
+        Box::pin(async move {
+            let prepared = prepare_all(&self.publisher, &effects, Some(&self.origin()))?;
+            self.publisher.send_all(prepared).await?;
+            self.finish(Answer::Done).await
+        })
+    }
+
+    fn bury(&mut self, letter: Received) -> BoxFuture<'_, Result<(), PublishError>> {
+        Box::pin(async move {
+            let identity = self.origin();
+            // Apart from the effects, which are counted from 0.
+            let identity = Identity::Effect(&identity, usize::MAX);
+            let Received { topic, message } = &letter;
+            let prepared = self.publisher.prepare(topic, message, identity)?;
+            self.publisher.send(prepared).await?;
+            self.finish(Answer::Never).await
+        })
+    }
+
+    fn set_batch(&mut self, limit: usize) {
+        self.inner.set_batch(limit);
+    }
+
+    fn flush(&mut self) {
+        self.inner.flush();
+    }
+}
+
+impl Drop for NatsReceiver {
+    /// What came from a stream goes back there, one attempt older; what did not, into the queue.
+    fn drop(&mut self) {
+        if self.held.is_some() {
+            self.settle(Settlement::Again(Duration::ZERO));
+        }
+    }
+}
