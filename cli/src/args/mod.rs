@@ -10,6 +10,7 @@ use echo_core::config::BusUrl;
 mod bus;
 mod host;
 mod plugin;
+mod schema;
 
 use crate::exit;
 use crate::output::{ColorChoice, Verbosity};
@@ -17,6 +18,7 @@ use crate::output::{ColorChoice, Verbosity};
 pub use bus::{PublishArgs, RequestArgs, SubscribeArgs};
 pub use host::{DeadCommand, DeadFilter, DeadPick, ServeArgs, TopicsArgs, UrlArgs};
 pub use plugin::{PluginCommand, PluginOrderArgs, Profile};
+pub use schema::{Named, SchemaCommand, SchemaRegisterArgs};
 
 /// Runs integration tests as messages on a bus.
 #[derive(Debug, Parser)]
@@ -92,6 +94,9 @@ pub enum Command {
     /// Lists dead letters, shows them, and brings them back.
     #[command(subcommand)]
     Dead(DeadCommand),
+    /// Lists, shows and registers the schemas of messages' data, and checks data against them.
+    #[command(subcommand)]
+    Schema(SchemaCommand),
     /// Lists the types of services that suites can use.
     Services(TableArgs),
     /// Lists, writes, builds and activates plugins; pauses those of a running host.

@@ -8,6 +8,7 @@ mod doctor;
 mod init;
 mod plugin;
 mod run;
+mod schema;
 mod serve;
 mod services;
 mod topics;
@@ -109,6 +110,9 @@ pub fn execute(cli: Cli, output: &Output) -> CommandResult {
         }
         Command::Dead(command) => {
             talking(output, config()?, async |it| dead::dead(it, command).await)
+        }
+        Command::Schema(command) => {
+            talking(output, config()?, async |it| schema::schema(it, command).await)
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `publish`, `subscribe` and `request`: the bus from a shell, on a running host or in one of the command's own.
 
-mod data;
+pub(super) mod data;
 pub mod local;
 mod publish;
 mod request;
