@@ -17,7 +17,7 @@ pub const RESET: &str = "system.plugin.reset";
 
 /// A host's answer, with the host that gives it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "AnswerOf{T}"))]
 pub struct Answer<T> {
     /// The host: an id that it has until it ends.
     pub host: String,
