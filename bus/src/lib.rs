@@ -15,7 +15,8 @@ pub mod wire;
 mod local;
 mod retry;
 
-pub use local::{LocalOptions, LocalTransport};
+pub use echo_log::{OpenError, Options as LogOptions, Recovery, SyncPolicy};
+pub use local::{DurableLog, DurableOptions, LocalOptions, LocalTransport};
 pub use retry::RetryPolicy;
 pub use transport::{
     Admission, BusError, Delivery, Features, Receiver, Settlement, Slot, SlotOptions, SlotStats,

@@ -12,7 +12,9 @@
 //!   that it goes to as well can act on it: what follows from a message comes after it.
 //! * **Back-pressure.** A slot's queue is bounded; what waits, what is in hand and what waits for a retry
 //!   count. `publish` waits for room, `try_publish` says [`PublishError::Full`] and delivers to nobody. A
-//!   slot can ask for the oldest or the newest message to be dropped instead, and counts each drop.
+//!   slot can ask for the oldest or the newest message to be dropped instead, and counts each drop. On durable
+//!   topics nobody is held back: what finds a blocking slot full waits in the log or the stream, whose own limits
+//!   give publishers an error.
 //! * **Cancellation.** A `publish` that is dropped before it returns has been delivered to all matching
 //!   slots or to none.
 //! * **Closing.** After `close`, publishing says [`PublishError::Closed`], and receivers end when they have

@@ -31,7 +31,7 @@ impl Batch {
 /// Resolves once what was handed over is on disk, as far as the [`SyncPolicy`](crate::SyncPolicy) asks.
 ///
 /// Dropping it takes nothing back.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[must_use = "nothing is promised until this has resolved"]
 pub struct Durable {
     batch: Arc<Batch>,
@@ -42,6 +42,11 @@ pub struct Durable {
 impl Durable {
     pub(crate) fn of(batch: &Arc<Batch>) -> Self {
         Self { batch: Arc::clone(batch), place: None }
+    }
+
+    /// How it ended, if it has.
+    pub fn now(&self) -> Option<Result<(), LogError>> {
+        self.batch.result.get().cloned()
     }
 
     /// For what needs no disk.

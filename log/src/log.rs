@@ -265,6 +265,11 @@ impl Log {
         })
     }
 
+    /// The sequence that was given out last; 0 when there was none.
+    pub fn last_sequence(&self) -> u64 {
+        self.shared().front.lock().next_seq.saturating_sub(1)
+    }
+
     /// The slots that are known, by their numbers.
     pub fn slots(&self) -> Vec<Slot> {
         let index = self.shared().index.lock();

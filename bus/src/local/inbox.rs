@@ -7,7 +7,7 @@ use echo_sdk::{BaseMessage, Topic, TopicError};
 use tokio::sync::oneshot;
 
 /// The first token of reply topics, as NATS clients name it.
-const PREFIX: &str = "_INBOX.";
+pub(super) const PREFIX: &str = "_INBOX.";
 
 #[derive(Debug, Default)]
 pub(super) struct Inboxes {

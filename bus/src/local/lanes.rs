@@ -78,10 +78,22 @@ impl Lanes {
         self.lane(id).ready.push_front(entry);
     }
 
+    /// Puts a message that was settled too early back to the front; gives the lane when its ticket must go out.
+    pub(super) fn push_front(&self, entry: Entry) -> Option<LaneId> {
+        let id = self.lane_of(entry.key().unwrap_or_default());
+        let mut lane = self.lane(id);
+        lane.ready.push_front(entry);
+        lane.call_out().then_some(id)
+    }
+
     /// Sets a message aside until its retry, and with it what follows of its key.
     pub(super) fn hold_back(&self, entry: Entry) {
         let key: Box<str> = entry.key().unwrap_or_default().into();
         let mut lane = self.lane(self.lane_of(&key));
+        if let Some(held) = lane.held_back.get_mut(&key) {
+            // Another of its key waits already.
+            return held.push_back(entry);
+        }
         let ready = std::mem::take(&mut lane.ready);
         let (mut held, rest): (VecDeque<Entry>, VecDeque<Entry>) =
             ready.into_iter().partition(|other| other.key() == Some(&*key));

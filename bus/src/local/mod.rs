@@ -1,15 +1,20 @@
 //! The transport within one process.
 
 mod delays;
+mod durable;
+mod feed;
 mod idle;
 #[cfg(test)]
 mod idle_tests;
 mod inbox;
+mod kept;
 mod lanes;
 mod queue;
 mod reader;
 mod receiver;
+mod reserved;
 mod room;
+mod stored;
 
 /// What [`idle`] and [`room`] are made of; their model tests put other parts in their place.
 mod sync {
@@ -35,15 +40,19 @@ use echo_sdk::{
 use tokio::task::JoinHandle;
 
 use self::delays::Delays;
+use self::durable::{Durable, Line};
 use self::inbox::Inboxes;
 use self::queue::{LocalSlot, Queue, Reservation};
 use self::reader::Reader;
 use self::receiver::LocalStream;
+use self::reserved::Reserved;
 use crate::routing::{Router, Target};
 use crate::store::{MemoryStore, SharedStore};
 use crate::transport::{
     Admission, BusError, Features, Slot, SlotOptions, SubscribeOptions, Transport,
 };
+
+pub use self::durable::{DurableLog, DurableOptions};
 
 /// Settings of the local transport.
 #[derive(Clone)]
@@ -78,16 +87,21 @@ struct Inner {
     router: Arc<Router<Queue>>,
     slots: Arc<Slots>,
     next_subscription: AtomicU64,
-    inboxes: Inboxes,
+    inboxes: Arc<Inboxes>,
     delays: Arc<Delays>,
     delays_task: JoinHandle<()>,
     closed: AtomicBool,
     store: MemoryStore,
+    runtime: tokio::runtime::Handle,
+    durable: Option<Arc<Durable>>,
+    /// Hands round what the log has.
+    line_task: Option<JoinHandle<()>>,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         self.delays_task.abort();
+        self.line_task.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -109,6 +123,7 @@ impl Detach {
             self.router.remove(&self.patterns, queue);
             let this = Arc::downgrade(queue);
             self.slots.remove_if(queue.name(), |_, open| open.ptr_eq(&this));
+            queue.kept.get().into_iter().for_each(|kept| kept.slot.close(queue));
         }
     }
 }
@@ -132,19 +147,41 @@ impl LocalTransport {
     /// # Errors
     /// [`BusError::NoRuntime`] outside of a tokio runtime.
     pub fn new(options: LocalOptions) -> Result<Self, BusError> {
+        Self::start(options, None)
+    }
+
+    /// Starts a bus whose durable topics a log keeps.
+    ///
+    /// # Errors
+    /// [`BusError::NoRuntime`] outside of a tokio runtime.
+    pub fn durable(options: LocalOptions, log: DurableLog) -> Result<Self, BusError> {
+        Self::start(options, Some(log))
+    }
+
+    fn start(options: LocalOptions, log: Option<DurableLog>) -> Result<Self, BusError> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| BusError::NoRuntime)?;
         let delays = Arc::<Delays>::default();
         let delays_task = runtime.spawn(Arc::clone(&delays).run());
+        let inboxes = Arc::<Inboxes>::default();
+        let (durable, line_task) = log
+            .map(|log| {
+                let line = Line::new(Arc::clone(&inboxes));
+                (Durable::new(log, Arc::clone(&line)), runtime.spawn(line.run()))
+            })
+            .unzip();
         Ok(Self(Arc::new(Inner {
             options,
             router: Arc::default(),
             slots: Arc::default(),
             next_subscription: AtomicU64::new(1),
-            inboxes: Inboxes::default(),
+            inboxes,
             delays,
             delays_task,
             closed: AtomicBool::new(false),
             store: MemoryStore::default(),
+            runtime,
+            durable,
+            line_task,
         })))
     }
 
@@ -200,13 +237,22 @@ impl LocalTransport {
         })
     }
 
-    async fn deliver_waiting(&self, batch: Vec<Received>) -> Result<(), PublishError> {
+    /// Reserves room for a batch in every queue that gets messages of it past the log, waiting where there is
+    /// none: by queue, with the places of its messages.
+    async fn reserve_all(
+        &self,
+        batch: &[Received],
+    ) -> Result<Vec<(Reserved, Vec<usize>)>, PublishError> {
         // By queue, in the order of their ids: in one order for everybody, so that two publishers cannot
         // each hold what the other waits for.
         let mut wanted: BTreeMap<u64, (Arc<Queue>, Vec<usize>)> = BTreeMap::new();
         for (place, received) in batch.iter().enumerate() {
             self.check(&received.topic, &received.message)?;
+            let lasts = self.lasts(&received.topic).is_some();
             for queue in self.0.router.find(&received.topic).iter() {
+                if lasts && queue.kept.get().is_some() {
+                    continue;
+                }
                 let (_, places) =
                     wanted.entry(queue.id()).or_insert_with(|| (Arc::clone(queue), Vec::new()));
                 places.push(place);
@@ -216,6 +262,11 @@ impl LocalTransport {
         for (queue, places) in wanted.into_values() {
             reserved.push((queue.reserve_many(places.len()).await, places));
         }
+        Ok(reserved)
+    }
+
+    async fn deliver_waiting(&self, batch: Vec<Received>) -> Result<(), PublishError> {
+        let reserved = self.reserve_all(&batch).await?;
         // From here on nothing waits: all of it is delivered.
         for (reserved, places) in reserved {
             let (queue, messages) = reserved.redeem();
@@ -243,11 +294,16 @@ impl LocalTransport {
             }
             entry => drop(entry.insert(Arc::downgrade(&queue))),
         }
-        self.0.router.add(&options.patterns, &queue);
         let (router, slots) = (Arc::clone(&self.0.router), Arc::clone(&self.0.slots));
         let done = AtomicBool::new(false);
         let detach = Detach { router, slots, patterns: options.patterns, done };
-        Ok(LocalSlot { queue, detach })
+        let slot = LocalSlot { queue, detach };
+        let patterns = &slot.detach.patterns;
+        if reader == Reader::Workers {
+            self.register_kept(&slot.queue, patterns)?;
+        }
+        self.0.router.add(patterns, &slot.queue);
+        Ok(slot)
     }
 }
 
@@ -264,12 +320,16 @@ fn push_all(queues: &[&Arc<Queue>], topic: &Topic, message: BaseMessage) {
 
 impl Transport for LocalTransport {
     fn features(&self) -> Features {
-        Features { atomic_batches: true, durable: false, back_pressure: true }
+        let durable = self.0.durable.is_some();
+        Features { atomic_batches: true, durable, back_pressure: true }
     }
 
     fn offer(&self, topic: &Topic, message: BaseMessage) -> Offer {
         if let Err(error) = self.check(topic, &message) {
             return Offer::Refused(error);
+        }
+        if self.lasts(topic).is_some() {
+            return Offer::Busy(message);
         }
         match self.deliver_now(topic, message) {
             Ok(()) => Offer::Taken,
@@ -279,6 +339,9 @@ impl Transport for LocalTransport {
 
     fn try_publish(&self, topic: &Topic, message: BaseMessage) -> Result<(), PublishError> {
         self.check(topic, &message)?;
+        if let Some(durable) = self.lasts(topic) {
+            return self.keep_now(durable, topic, message, false);
+        }
         self.deliver_now(topic, message).map_err(|(slot, _)| PublishError::Full { slot })
     }
 
@@ -289,6 +352,9 @@ impl Transport for LocalTransport {
     ) -> BoxFuture<'a, Result<(), PublishError>> {
         Box::pin(async move {
             self.check(topic, &message)?;
+            if self.lasts(topic).is_some() {
+                return self.publish_kept(vec![Received { topic: topic.clone(), message }]).await;
+            }
             match self.deliver_now(topic, message) {
                 Ok(()) => Ok(()),
                 Err((_, message)) => {
@@ -300,11 +366,19 @@ impl Transport for LocalTransport {
     }
 
     fn publish_all(&self, batch: Vec<Received>) -> BoxFuture<'_, Result<(), PublishError>> {
-        Box::pin(self.deliver_waiting(batch))
+        Box::pin(async move {
+            if batch.iter().any(|received| self.lasts(&received.topic).is_some()) {
+                return self.publish_kept(batch).await;
+            }
+            self.deliver_waiting(batch).await
+        })
     }
 
     fn publish_unbounded(&self, topic: &Topic, message: BaseMessage) -> Result<(), PublishError> {
         self.check(topic, &message)?;
+        if let Some(durable) = self.lasts(topic) {
+            return self.keep_now(durable, topic, message, true);
+        }
         for queue in self.0.router.find(topic).iter() {
             queue.push_unbounded(topic, message.clone());
         }
@@ -352,7 +426,11 @@ impl Transport for LocalTransport {
     }
 
     fn open_slot(&self, options: SlotOptions) -> BoxFuture<'_, Result<Arc<dyn Slot>, BusError>> {
-        Box::pin(async move { Ok(Arc::new(self.open(options, Reader::Workers)?) as Arc<dyn Slot>) })
+        Box::pin(async move {
+            let slot = self.open(options, Reader::Workers)?;
+            self.bring_kept(&slot.queue).await?;
+            Ok(Arc::new(slot) as Arc<dyn Slot>)
+        })
     }
 
     fn is_heard(&self, topic: &Topic) -> bool {
@@ -370,7 +448,7 @@ impl Transport for LocalTransport {
     }
 
     fn closed(&self) -> BoxFuture<'_, ()> {
-        Box::pin(std::future::ready(()))
+        Box::pin(self.end_kept())
     }
 }
 

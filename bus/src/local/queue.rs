@@ -6,7 +6,7 @@
 //! in batches too.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use arc_swap::ArcSwap;
 use crossbeam::deque::{Injector, Steal, Stealer, Worker};
@@ -18,9 +18,11 @@ use tokio::time::Instant;
 use super::LocalTransport;
 use super::delays::Delays;
 use super::idle::Idle;
+use super::kept::Kept;
 use super::lanes::{LaneId, Lanes};
 use super::reader::Reader;
 use super::receiver::LocalReceiver;
+use super::reserved::Reserved;
 use super::room::Room;
 use crate::routing::Target;
 use crate::transport::{Receiver, Slot, SlotStats};
@@ -30,13 +32,22 @@ use crate::transport::{Receiver, Slot, SlotStats};
 pub(super) struct Entry {
     pub(super) topic: Topic,
     pub(super) message: BaseMessage,
-    /// When it was queued, in nanoseconds of the queue's own clock; 0 where that was not measured.
+    /// When it was queued, in nanoseconds of the queue's own clock; 0 where that was not measured. From [`KEPT`]
+    /// on its sequence in the log, for one that is kept there.
     pub(super) queued_at: u64,
 }
+
+/// Added to the sequence of a message that the log keeps, to tell it from a time.
+pub(super) const KEPT: u64 = 1 << 63;
 
 impl Entry {
     pub(super) fn key(&self) -> Option<&str> {
         self.message.key()
+    }
+
+    /// Its sequence in the log, if it is kept there.
+    pub(super) fn sequence(&self) -> Option<u64> {
+        self.queued_at.checked_sub(KEPT)
     }
 
     fn into_received(self) -> Received {
@@ -71,7 +82,7 @@ pub(super) struct Queue {
     capacity: usize,
     overflow: Overflow,
     epoch: Instant,
-    room: Room,
+    pub(super) room: Room,
     ready: Injector<Ticket>,
     pub(super) lanes: Lanes,
     pub(super) idle: Idle,
@@ -80,6 +91,8 @@ pub(super) struct Queue {
     pub(super) delays: Arc<Delays>,
     /// Where effects are published.
     bus: Weak<super::Inner>,
+    /// Its place in the log, when it gets messages of durable topics.
+    pub(super) kept: OnceLock<Kept>,
     delayed: AtomicUsize,
     paused: AtomicBool,
     dropped: AtomicU64,
@@ -124,6 +137,7 @@ impl Queue {
             stealers_change: Mutex::new(()),
             delays,
             bus,
+            kept: OnceLock::new(),
             delayed: AtomicUsize::new(0),
             paused: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
@@ -147,7 +161,8 @@ impl Queue {
     }
 
     pub(super) fn clock_duration(&self, since: u64) -> Option<std::time::Duration> {
-        (since != 0).then(|| std::time::Duration::from_nanos(self.clock().saturating_sub(since)))
+        let is_time = (1..KEPT).contains(&since);
+        is_time.then(|| std::time::Duration::from_nanos(self.clock().saturating_sub(since)))
     }
 
     /// Reserves room for one message without waiting.
@@ -205,7 +220,7 @@ impl Queue {
         }
     }
 
-    fn enqueue(&self, entry: Entry) {
+    pub(super) fn enqueue(&self, entry: Entry) {
         if self.reader == Reader::Workers && entry.key().is_some() {
             let lane = self.lanes.push(entry);
             lane.into_iter().for_each(|lane| self.ready.push(Ticket::Lane(lane)));
@@ -229,7 +244,9 @@ impl Queue {
 
     /// Puts a message that waited for its retry, or was in the hand of a dropped receiver, back.
     pub(super) fn requeue(&self, mut entry: Entry) {
-        entry.queued_at = 0;
+        if entry.sequence().is_none() {
+            entry.queued_at = 0;
+        }
         self.ready.push(Ticket::Message(entry));
         self.idle.wake_one();
     }
@@ -281,8 +298,11 @@ impl Queue {
                 Steal::Retry => continue,
                 Steal::Empty => self.steal_from_any(),
             };
-            if dropped.is_none() {
+            let Some(dropped) = dropped else {
                 return false;
+            };
+            if let Some(sequence) = dropped.sequence() {
+                self.settle_kept(sequence, echo_log::Settlement::Done);
             }
             self.dropped.fetch_add(1, Ordering::Relaxed);
             self.room.take_past_bound(1);
@@ -371,31 +391,6 @@ impl Queue {
 
     pub(super) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
-    }
-}
-
-/// Room in a queue that was reserved and not used yet; given back when dropped.
-#[derive(Debug)]
-pub(super) struct Reserved {
-    queue: Arc<Queue>,
-    messages: usize,
-    room: usize,
-}
-
-impl Reserved {
-    /// Uses the room: as many messages may be pushed to the queue as are given.
-    pub(super) fn redeem(mut self) -> (Arc<Queue>, usize) {
-        self.queue.room.take_past_bound((self.messages - self.room) as u64);
-        self.room = 0;
-        (Arc::clone(&self.queue), self.messages)
-    }
-}
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        if self.room > 0 {
-            self.queue.unreserve(self.room);
-        }
     }
 }
 

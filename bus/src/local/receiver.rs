@@ -8,9 +8,12 @@ use std::time::Duration;
 use crossbeam::deque::Worker;
 use echo_sdk::{BaseMessage, BoxFuture, MessageStream, PublishError, Received};
 
-use super::delays::Wait;
+use super::LocalTransport;
+use super::durable::Follows;
+use super::feed::due_in;
+use super::kept::Bound;
 use super::lanes::LaneId;
-use super::queue::{Entry, Queue, Ticket};
+use super::queue::{Entry, KEPT, Queue, Ticket};
 use crate::transport::{Delivery, Receiver, Settlement, Transport};
 
 /// How many messages of a lane, or from its own queue, a receiver takes before others have their turn.
@@ -26,6 +29,8 @@ pub(super) struct LocalReceiver {
     local: Worker<Ticket>,
     batch: usize,
     in_hand: Option<Delivery>,
+    /// The message in hand as the log knows it, or 0; see [`Entry::queued_at`].
+    kept: u64,
     /// The lane that this receiver owns, and how many of its messages it has taken in a row.
     lane: Option<(LaneId, u32)>,
     parked: bool,
@@ -42,7 +47,8 @@ impl LocalReceiver {
         let local = Worker::new_fifo();
         queue.add_stealer(id, local.stealer());
         let (in_hand, lane) = (None, None);
-        Self { id, queue, local, batch: 1, in_hand, lane, parked: false, settled: Vec::new() }
+        let (kept, parked, settled) = (0, false, Vec::new());
+        Self { id, queue, local, batch: 1, in_hand, kept, lane, parked, settled }
     }
 
     /// Takes the next message in hand, if there is one.
@@ -54,6 +60,7 @@ impl LocalReceiver {
             return false;
         };
         let attempt = entry.message.attempt().saturating_add(1);
+        self.kept = if entry.queued_at >= KEPT { entry.queued_at } else { 0 };
         self.in_hand = Some(Delivery {
             topic: entry.topic,
             message: entry.message.with_attempt(attempt),
@@ -111,7 +118,11 @@ impl LocalReceiver {
 
     fn retry(&mut self, delivery: Delivery, delay: Duration) {
         let Delivery { topic, message, .. } = delivery;
-        let entry = Entry { topic, message, queued_at: 0 };
+        let entry = Entry { topic, message, queued_at: std::mem::take(&mut self.kept) };
+        if let Some(sequence) = entry.sequence() {
+            let (attempts, due) = (entry.message.attempt(), due_in(delay));
+            self.queue.settle_kept(sequence, echo_log::Settlement::Again { attempts, due });
+        }
         let keyed = entry.key().is_some();
         if delay.is_zero() {
             match self.lane {
@@ -120,15 +131,33 @@ impl LocalReceiver {
             }
             return;
         }
-        self.queue.count_delayed(true);
-        let wait = if keyed {
-            let message = entry.message.clone();
-            self.queue.lanes.hold_back(entry);
-            Wait::Key(message)
-        } else {
-            Wait::Message(entry)
-        };
-        self.queue.delays.add(&self.queue, delay, wait);
+        self.queue.delay(entry, delay);
+    }
+
+    /// Whether the log has a part in this: it keeps the message in hand, or one of these.
+    fn lasts(&self, bus: &LocalTransport, effects: &[Received]) -> bool {
+        self.kept != 0 || effects.iter().any(|effect| bus.lasts(&effect.topic).is_some())
+    }
+
+    /// Publishes what follows from the message in hand, and settles it, in one record of the log. It is not
+    /// waited for: before it lasts nobody has the messages, and if it does not, this one comes back.
+    async fn commit_kept(
+        &mut self,
+        bus: &LocalTransport,
+        effects: Vec<Received>,
+        bound: Bound,
+    ) -> Result<(), PublishError> {
+        let follows = self.in_hand.as_ref().map(|Delivery { topic, message, .. }| {
+            let (topic, message) = (topic.clone(), message.clone());
+            let entry = Entry { topic, message, queued_at: self.kept };
+            let slot = self.queue.kept.get().map(|kept| kept.slot.id());
+            let kept = slot.zip(entry.sequence());
+            Follows { queue: Arc::clone(&self.queue), entry, kept }
+        });
+        let _lasts_later = bus.keep(effects, bound, follows).await?;
+        // It takes its room until then.
+        (self.kept, self.in_hand) = (0, None);
+        Ok(())
     }
 }
 
@@ -172,6 +201,9 @@ impl Receiver for LocalReceiver {
         match settlement {
             Settlement::Again(delay) => self.retry(delivery, delay),
             Settlement::Done => {
+                if let Some(sequence) = std::mem::take(&mut self.kept).checked_sub(KEPT) {
+                    self.queue.settle_kept(sequence, echo_log::Settlement::Done);
+                }
                 self.settled.push(delivery.message);
                 if self.settled.len() >= RELEASE_AT || self.local.is_empty() {
                     self.flush();
@@ -185,6 +217,9 @@ impl Receiver for LocalReceiver {
             // What this receiver has settled may be the very room that it is about to wait for.
             self.flush();
             let bus = self.queue.bus()?;
+            if self.lasts(&bus, &effects) {
+                return self.commit_kept(&bus, effects, Bound::Wait).await;
+            }
             bus.publish_all(effects).await?;
             self.settle(Settlement::Done);
             Ok(())
@@ -193,7 +228,11 @@ impl Receiver for LocalReceiver {
 
     fn bury(&mut self, letter: Received) -> BoxFuture<'_, Result<(), PublishError>> {
         Box::pin(async move {
-            self.queue.bus()?.publish_unbounded(&letter.topic, letter.message)?;
+            let bus = self.queue.bus()?;
+            if self.lasts(&bus, std::slice::from_ref(&letter)) {
+                return self.commit_kept(&bus, vec![letter], Bound::Past).await;
+            }
+            bus.publish_unbounded(&letter.topic, letter.message)?;
             self.settle(Settlement::Done);
             Ok(())
         })

@@ -1,0 +1,396 @@
+//! Durable topics: their messages are in a log before anybody has them.
+//!
+//! A publish is one record of the log, together with the other messages of its batch and with the settlement that
+//! they follow from. It is confirmed, and handed round, once that record lasts; what comes meanwhile shares the next
+//! sync. It is handed round in the order of the log, by the first publisher that hears of the sync, or by a task where
+//! none waits: plain subscriptions first, then the slots that the record
+//! names. A slot that is not open, or whose queue is full, is left out; its messages wait in the log, and its
+//! feeder ([`feed`](super::feed)) brings them when the slot opens or has room. So a slow slot holds up neither
+//! publishers nor other slots, and memory stays bounded by the queues; what bounds the log are its own limits, and
+//! past those publishers get an error.
+//!
+//! * **Cancel.** A publish that is dropped before the log has its record publishes nothing; later it publishes all.
+//! * **Failure.** Where the log did not keep a record, nobody gets its messages, and the message whose handling
+//!   they followed from goes back into its queue.
+//! * **Kill.** What the log has comes back, in its order, with its attempts and due times: nothing that was
+//!   confirmed is lost, and what was settled in the log does not come back.
+//! * **Threads.** Records are handed to the log, and put in line to be handed round, under one lock that is never
+//!   held across a wait. Routes that threads remember may outlive the bus, so queues hold the log weakly: the log
+//!   is closed with the last handle of the transport.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use echo_log::{Log, LogError, Message, OpenError, Placed, Receipt, Recovery, SlotId, Transaction};
+use echo_sdk::{Pattern, PublishError, Received, Topic};
+use parking_lot::{Mutex, MutexGuard};
+use smallvec::SmallVec;
+use tokio::sync::Notify;
+
+use super::feed::LogSlot;
+use super::inbox::{self, Inboxes};
+use super::kept::Kept;
+use super::queue::{Entry, Queue};
+use super::reserved::Reserved;
+use super::stored::{self, Writing};
+use crate::routing::Router;
+use crate::transport::BusError;
+
+/// Which topics last, and the log that keeps them.
+#[derive(Debug, Clone)]
+pub struct DurableOptions {
+    /// Patterns of the topics. Those of answers to requests (`_INBOX.>`) never last.
+    pub topics: Vec<Pattern>,
+    /// Where the log is; made if it is not there.
+    pub dir: PathBuf,
+    /// How it is kept.
+    pub log: echo_log::Options,
+}
+
+/// The log under durable topics, for [`LocalTransport::durable`](super::LocalTransport::durable).
+#[derive(Debug)]
+pub struct DurableLog {
+    topics: Arc<[Pattern]>,
+    log: Log,
+}
+
+impl DurableLog {
+    /// Opens the log and reads back what it holds. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the directory is in use, cannot be read or written, or has no room.
+    pub fn open(options: DurableOptions) -> Result<(Self, Recovery), OpenError> {
+        let (log, recovery) = Log::open(&options.dir, options.log)?;
+        Ok((Self { topics: options.topics.into(), log }, recovery))
+    }
+
+    /// Forgets a slot that is gone for good, and all that waits for it; says whether there was one.
+    ///
+    /// # Errors
+    /// [`BusError::Transport`] when that could not be written.
+    pub async fn forget(&self, name: &str) -> Result<bool, BusError> {
+        let slots = self.log.slots();
+        let Some(slot) = slots.iter().find(|slot| *slot.name == *name) else {
+            return Ok(false);
+        };
+        let forgotten = async { self.log.forget(slot.id)?.await };
+        forgotten.await.map(|()| true).map_err(failed)
+    }
+}
+
+/// Durable topics of a transport.
+#[derive(Debug)]
+pub(super) struct Durable {
+    topics: Arc<[Pattern]>,
+    pub(super) log: Log,
+    /// The slots that the log knows, open or not, by what they subscribe to.
+    router: Router<LogSlot>,
+    slots: Mutex<BTreeMap<Arc<str>, Arc<LogSlot>>>,
+    line: Arc<Line>,
+}
+
+impl Durable {
+    pub(super) fn new(opened: DurableLog, line: Arc<Line>) -> Arc<Self> {
+        let DurableLog { topics, log } = opened;
+        let (router, last) = (Router::default(), log.last_sequence());
+        let mut slots = BTreeMap::new();
+        for known in log.slots() {
+            let about = String::from_utf8_lossy(&known.about);
+            let patterns = about.lines().filter_map(|line| Pattern::new(line).ok()).collect();
+            let slot = LogSlot::new(known.id, patterns, last);
+            router.add(&slot.patterns(), &slot);
+            slots.insert(known.name, slot);
+        }
+        Arc::new(Self { topics, log, router, slots: Mutex::new(slots), line })
+    }
+
+    /// Whether a topic lasts.
+    pub(super) fn holds(&self, topic: &Topic) -> bool {
+        !topic.as_str().starts_with(inbox::PREFIX)
+            && self.topics.iter().any(|durable| durable.matches(topic))
+    }
+
+    /// Whether a slot is one for the log: it subscribes to something that lasts, or the log knows it.
+    pub(super) fn wants(&self, name: &str, patterns: &[Pattern]) -> bool {
+        let lasts = |pattern: &Pattern| self.topics.iter().any(|durable| meet(durable, pattern));
+        patterns.iter().any(lasts) || self.slots.lock().contains_key(name)
+    }
+
+    /// Makes a slot known to the log, as what it subscribes to now; that lasts once the log is flushed.
+    pub(super) fn register(
+        self: &Arc<Self>,
+        name: &str,
+        patterns: &[Pattern],
+    ) -> Result<Kept, LogError> {
+        let texts: Vec<&str> = patterns.iter().map(Pattern::as_str).collect();
+        let mut slots = self.slots.lock();
+        let (id, _lasts_later) = self.log.register(name, texts.join("\n").as_bytes())?;
+        let slot = slots.entry(name.into()).or_insert_with(|| LogSlot::new(id, Vec::new(), 0));
+        let before = slot.replace_patterns(patterns);
+        let of = |these: &[Pattern], but: &[Pattern]| {
+            these.iter().filter(|it| !but.contains(it)).cloned().collect::<Vec<_>>()
+        };
+        self.router.add(&of(patterns, &before), slot);
+        self.router.remove(&of(&before, patterns), slot);
+        Ok(Kept { slot: Arc::clone(slot), durable: Arc::downgrade(self) })
+    }
+
+    /// Hands a batch to the log. Nothing of it is kept where that fails, and it can be tried again when that was
+    /// [`LogError::Busy`]; else all of it is handed round once it lasts.
+    pub(super) fn hand_over(&self, batch: &mut Batch) -> Result<echo_log::Durable, LogError> {
+        let lasting = batch.messages.iter().filter(|it| self.holds(&it.topic));
+        let routes: SmallVec<[Route; 1]> = lasting.map(|it| self.route(&it.topic)).collect();
+        let (mut line, receipt) = self.record(batch, &routes)?;
+        let (mut placed, mut routes) = (receipt.placed.into_iter(), routes.into_iter());
+        let mut messages = Vec::with_capacity(batch.messages.len());
+        for received in std::mem::take(&mut batch.messages) {
+            let placed = if self.holds(&received.topic) { placed.next() } else { None };
+            let route = placed.and_then(|_| routes.next()).unwrap_or_default();
+            messages.push(Handed { received, placed, route });
+        }
+        let durable = receipt.durable.clone();
+        let (rooms, follows) = (std::mem::take(&mut batch.rooms), batch.follows.take());
+        line.push_back(Waiting { durable, messages, rooms, follows });
+        drop(line);
+        self.line.more.notify_one();
+        Ok(receipt.durable)
+    }
+
+    /// Hands the log what lasts of a batch; gives the line with it, so that messages are in line as they are in
+    /// the log.
+    fn record(
+        &self,
+        batch: &Batch,
+        routes: &[Route],
+    ) -> Result<(MutexGuard<'_, VecDeque<Waiting>>, Receipt), LogError> {
+        let done = batch.follows.as_ref().and_then(|follows| follows.kept);
+        let follows = done.map_or(0, |(_, sequence)| sequence);
+        let slots: SmallVec<[SmallVec<[SlotId; 4]>; 1]> =
+            routes.iter().map(|route| route.iter().map(|slot| slot.id()).collect()).collect();
+        let lasting = batch.messages.iter().filter(|it| self.holds(&it.topic));
+        let writings: SmallVec<[Writing<'_>; 1]> =
+            lasting.clone().map(|it| Writing::new(&it.topic, &it.message)).collect();
+        let parts: SmallVec<[_; 1]> = writings.iter().map(Writing::parts).collect();
+        let messages: SmallVec<[Message<'_>; 1]> = lasting
+            .zip(&slots)
+            .zip(&parts)
+            .map(|((it, slots), body)| {
+                let id = stored::identity(&it.topic, &it.message, follows);
+                Message { id, slots, body }
+            })
+            .collect();
+        let line = self.line.handed.lock();
+        let transaction = Transaction { messages: &messages, done: done.as_slice(), state: &[] };
+        Ok((line, self.log.try_commit(&transaction)?))
+    }
+
+    /// Hands round what lasts by now.
+    pub(super) fn hand_round(&self) {
+        self.line.hand_round();
+    }
+
+    fn route(&self, topic: &Topic) -> Route {
+        self.router.with_route(topic, |slots| slots.iter().cloned().collect())
+    }
+}
+
+impl Drop for Durable {
+    fn drop(&mut self) {
+        self.slots.get_mut().values().for_each(|slot| slot.end());
+    }
+}
+
+type Route = SmallVec<[Arc<LogSlot>; 4]>;
+
+/// What is to be handed to the log as one record.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) messages: Vec<Received>,
+    /// Room for those who get messages past the log: subscriptions, and all of a topic that does not last. By
+    /// queue, with the places of their messages in the batch.
+    pub(super) rooms: Vec<(Reserved, Vec<usize>)>,
+    pub(super) follows: Option<Follows>,
+}
+
+/// The message whose handling a batch follows from, and which is settled with it.
+#[derive(Debug)]
+pub(super) struct Follows {
+    pub(super) queue: Arc<Queue>,
+    pub(super) entry: Entry,
+    /// What the log knows it by, if it does.
+    pub(super) kept: Option<(SlotId, u64)>,
+}
+
+/// What the log has, in its order, and what is to be handed round.
+#[derive(Debug)]
+pub(super) struct Line {
+    handed: Mutex<VecDeque<Waiting>>,
+    /// Held by whoever hands round.
+    handing: Mutex<()>,
+    more: Notify,
+    inboxes: Arc<Inboxes>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    durable: echo_log::Durable,
+    messages: Vec<Handed>,
+    rooms: Vec<(Reserved, Vec<usize>)>,
+    follows: Option<Follows>,
+}
+
+#[derive(Debug)]
+struct Handed {
+    received: Received,
+    /// `None` for a topic that does not last.
+    placed: Option<Placed>,
+    route: Route,
+}
+
+impl Line {
+    pub(super) fn new(inboxes: Arc<Inboxes>) -> Arc<Self> {
+        Arc::new(Self {
+            handed: Mutex::default(),
+            handing: Mutex::default(),
+            more: Notify::new(),
+            inboxes,
+        })
+    }
+
+    /// Hands round what nobody else does. Runs until it is dropped.
+    pub(super) async fn run(self: Arc<Self>) {
+        loop {
+            let first = self.handed.lock().front().map(|first| first.durable.clone());
+            match first {
+                // How it ended is told to those in line.
+                Some(durable) => drop(durable.await),
+                None => self.more.notified().await,
+            }
+            self.hand_round();
+        }
+    }
+
+    fn hand_round(&self) {
+        let _one_at_a_time = self.handing.lock();
+        while let Some((waiting, ended)) = self.next() {
+            match ended {
+                Ok(()) => waiting.hand_round(&self.inboxes),
+                Err(error) => waiting.take_back(&error),
+            }
+        }
+    }
+
+    /// The first in line, if it is known how it ended.
+    fn next(&self) -> Option<(Waiting, Result<(), LogError>)> {
+        let mut line = self.handed.lock();
+        let ended = line.front()?.durable.now()?;
+        line.pop_front().zip(Some(ended))
+    }
+}
+
+impl Waiting {
+    fn hand_round(self, inboxes: &Inboxes) {
+        for (reserved, places) in self.rooms {
+            let (queue, count) = reserved.redeem();
+            for place in places.into_iter().take(count) {
+                match self.messages.get(place).filter(|handed| !handed.came_before()) {
+                    Some(Handed { received, .. }) => {
+                        let measured = super::is_measured();
+                        queue.push(&received.topic, received.message.clone(), measured);
+                    }
+                    None => queue.unreserve(1),
+                }
+            }
+        }
+        for Handed { received, placed, route } in self.messages {
+            match placed {
+                Some(Placed::New(sequence)) => {
+                    route.iter().for_each(|slot| slot.deliver(sequence, &received));
+                }
+                Some(Placed::Duplicate(_) | Placed::Unwanted) => {}
+                None => drop(inboxes.deliver(&received.topic, received.message)),
+            }
+        }
+        // What follows from a message is in the next queues before it leaves its own.
+        if let Some(Follows { queue, .. }) = self.follows {
+            queue.release(1);
+        }
+    }
+
+    fn take_back(self, error: &LogError) {
+        if let Some(Follows { queue, entry, .. }) = self.follows {
+            let (slot, error) = (queue.name(), told(error));
+            tracing::warn!(slot, error, "what a handler published was not kept; it runs again");
+            queue.take_back(entry);
+        }
+    }
+}
+
+impl Handed {
+    fn came_before(&self) -> bool {
+        matches!(self.placed, Some(Placed::Duplicate(_)))
+    }
+}
+
+/// What a publisher gets told.
+pub(super) fn refused(error: LogError) -> PublishError {
+    match error {
+        LogError::Closed => PublishError::Closed,
+        LogError::TooLarge { len, max } => PublishError::TooLarge { len, max },
+        other => PublishError::Transport(told(&other)),
+    }
+}
+
+/// What whoever opens a slot gets told.
+pub(super) fn failed(error: LogError) -> BusError {
+    BusError::Transport(told(&error))
+}
+
+/// An error with what the disk said.
+pub(super) fn told(error: &LogError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+/// Whether there is a topic that both patterns match.
+fn meet(one: &Pattern, other: &Pattern) -> bool {
+    let (mut one, mut other) = (one.tokens(), other.tokens());
+    loop {
+        match (one.next(), other.next()) {
+            (Some(">"), Some(_)) | (Some(_), Some(">")) | (None, None) => return true,
+            (None, _) | (_, None) => return false,
+            (Some("*"), Some(_)) | (Some(_), Some("*")) => {}
+            (Some(one), Some(other)) if one == other => {}
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+    use super::*;
+
+    #[test]
+    fn patterns_meet_where_a_topic_matches_both() {
+        let meets = |one: &str, other: &str| {
+            let (one, other) = (Pattern::new(one).unwrap(), Pattern::new(other).unwrap());
+            assert_eq!(meet(&one, &other), meet(&other, &one), "{one} {other}");
+            meet(&one, &other)
+        };
+        for (one, other) in
+            [("a", "a"), ("a.*", "*.b"), (">", "a.b"), ("a.>", "*.b.c"), ("a.>", "a.*"), ("*", ">")]
+        {
+            assert!(meets(one, other), "{one} {other}");
+        }
+        for (one, other) in
+            [("a", "b"), ("a.>", "a"), ("a.*", "a"), ("a.*", "b.*"), ("a.b", "a.b.c")]
+        {
+            assert!(!meets(one, other), "{one} {other}");
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! What the transport and its queues do for messages that the log keeps.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use echo_log::{LogError, Settlement};
+use echo_sdk::{BaseMessage, Pattern, PublishError, Received, Topic};
+
+use super::LocalTransport;
+use super::delays::Wait;
+use super::durable::{Batch, Durable, Follows, failed, refused, told};
+use super::feed::LogSlot;
+use super::queue::{Entry, KEPT, Queue, Reservation};
+use super::reserved::Reserved;
+use crate::transport::BusError;
+
+/// What a publish does where a queue that blocks has no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bound {
+    Wait,
+    /// Goes past it.
+    Past,
+}
+
+/// A queue's place in the log.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) slot: Arc<LogSlot>,
+    pub(super) durable: Weak<Durable>,
+}
+
+impl Kept {
+    /// Says what the slot makes of a message. Without the bus it is as if it had said nothing.
+    pub(super) fn settle(&self, sequence: u64, settlement: Settlement) {
+        if let Some(durable) = self.durable.upgrade() {
+            durable.log.settle(self.slot.id(), sequence, settlement);
+        }
+    }
+}
+
+impl LocalTransport {
+    /// Reserves room for a batch in every queue that gets messages of it past the log, without waiting.
+    pub(super) fn reserve_all_now(
+        &self,
+        batch: &[Received],
+        unbounded: bool,
+    ) -> Result<Vec<(Reserved, Vec<usize>)>, PublishError> {
+        let mut reserved = Vec::new();
+        for (place, received) in batch.iter().enumerate() {
+            self.check(&received.topic, &received.message)?;
+            let lasts = self.lasts(&received.topic).is_some();
+            for queue in self.0.router.find(&received.topic).iter() {
+                if lasts && queue.kept.get().is_some() {
+                    continue;
+                }
+                let room = queue.reserve_now(unbounded);
+                let room = room.ok_or_else(|| PublishError::Full { slot: queue.name().into() })?;
+                reserved.push((room, vec![place]));
+            }
+        }
+        Ok(reserved)
+    }
+
+    /// The log that keeps a topic, if it is durable.
+    pub(super) fn lasts(&self, topic: &Topic) -> Option<&Arc<Durable>> {
+        self.0.durable.as_ref().filter(|durable| durable.holds(topic))
+    }
+
+    /// Hands a batch to the log, with the settlement of the message that it follows from. Resolves when the log
+    /// has it; what it gives resolves when it lasts.
+    ///
+    /// Dropped before it resolves, nothing is published.
+    pub(super) async fn keep(
+        &self,
+        messages: Vec<Received>,
+        bound: Bound,
+        follows: Option<Follows>,
+    ) -> Result<echo_log::Durable, PublishError> {
+        let durable = self.0.durable.as_ref().ok_or(PublishError::Closed)?;
+        let rooms = match bound {
+            Bound::Wait => self.reserve_all(&messages).await?,
+            Bound::Past => self.reserve_all_now(&messages, true)?,
+        };
+        let mut batch = Batch { messages, rooms, follows };
+        loop {
+            match durable.hand_over(&mut batch) {
+                Err(LogError::Busy) => durable.log.room().await.map_err(refused)?,
+                done => return done.map_err(refused),
+            }
+        }
+    }
+
+    /// Hands a message to the log if that takes no waiting; whether it lasts is not waited for.
+    pub(super) fn keep_now(
+        &self,
+        durable: &Durable,
+        topic: &Topic,
+        message: BaseMessage,
+        unbounded: bool,
+    ) -> Result<(), PublishError> {
+        let messages = vec![Received { topic: topic.clone(), message }];
+        let rooms = self.reserve_all_now(&messages, unbounded)?;
+        match durable.hand_over(&mut Batch { messages, rooms, follows: None }) {
+            Ok(_lasts_later) => Ok(()),
+            Err(LogError::Busy) => Err(PublishError::Full { slot: "bus.durable".into() }),
+            Err(error) => Err(refused(error)),
+        }
+    }
+
+    /// Publishes a batch of which something lasts; resolves when that does, and is handed round.
+    pub(super) async fn publish_kept(&self, messages: Vec<Received>) -> Result<(), PublishError> {
+        let kept = self.keep(messages, Bound::Wait, None).await?.await;
+        if let Some(durable) = &self.0.durable {
+            durable.hand_round();
+        }
+        kept.map_err(refused)
+    }
+
+    /// Makes the log know a slot, if it is one for the log.
+    pub(super) fn register_kept(
+        &self,
+        queue: &Queue,
+        patterns: &[Pattern],
+    ) -> Result<(), BusError> {
+        let durable = self.0.durable.as_ref().filter(|it| it.wants(queue.name(), patterns));
+        if let Some(durable) = durable {
+            let kept = durable.register(queue.name(), patterns).map_err(failed)?;
+            // Nobody else has this queue yet.
+            let _ = queue.kept.set(kept);
+        }
+        Ok(())
+    }
+
+    /// What waits in the log for a slot that was registered comes into its queue from here on.
+    pub(super) async fn bring_kept(&self, queue: &Arc<Queue>) -> Result<(), BusError> {
+        if let (Some(durable), Some(kept)) = (&self.0.durable, queue.kept.get()) {
+            // Its registration lasts by then.
+            durable.log.flush().await.map_err(failed)?;
+            kept.slot.open(queue, durable, &self.0.runtime);
+        }
+        Ok(())
+    }
+
+    /// Resolves once all that was said to the log lasts.
+    pub(super) async fn end_kept(&self) {
+        if let Some(durable) = &self.0.durable
+            && let Err(error) = durable.log.flush().await
+        {
+            tracing::error!(error = told(&error), "the log could not be ended well");
+        }
+    }
+}
+
+impl Queue {
+    /// Reserves room for one message without waiting, past the bound if need be when `unbounded`; `None` when
+    /// there is none.
+    pub(super) fn reserve_now(self: &Arc<Self>, unbounded: bool) -> Option<Reserved> {
+        let reservation = match (unbounded, self.room.is_closed()) {
+            (true, false) => {
+                self.room.take_past_bound(1);
+                Reservation::Reserved
+            }
+            (true, true) => Reservation::Closed,
+            (false, _) => self.reserve(),
+        };
+        let count = match reservation {
+            Reservation::Reserved => 1,
+            Reservation::Drop | Reservation::Closed => 0,
+            Reservation::Full => return None,
+        };
+        Some(Reserved { queue: Arc::clone(self), messages: count, room: count })
+    }
+
+    /// Waits for room for one message, whatever the slot does with those that find none; `false` once it is closed.
+    pub(super) async fn wait_for_room(&self) -> bool {
+        self.room.reserve(1).await
+    }
+
+    /// Adds a message that the log keeps, for which room was reserved.
+    pub(super) fn push_kept(&self, topic: Topic, message: BaseMessage, sequence: u64) {
+        self.enqueue(Entry { topic, message, queued_at: KEPT | sequence });
+    }
+
+    /// The same, for one that waits for its retry.
+    pub(super) fn delay_kept(
+        self: &Arc<Self>,
+        topic: Topic,
+        message: BaseMessage,
+        sequence: u64,
+        delay: Duration,
+    ) {
+        self.delay(Entry { topic, message, queued_at: KEPT | sequence }, delay);
+    }
+
+    /// Tells the log what the slot makes of a message.
+    pub(super) fn settle_kept(&self, sequence: u64, settlement: Settlement) {
+        if let Some(kept) = self.kept.get() {
+            kept.settle(sequence, settlement);
+        }
+    }
+
+    /// Lets a message wait for its retry, and its key with it.
+    pub(super) fn delay(self: &Arc<Self>, entry: Entry, delay: Duration) {
+        self.count_delayed(true);
+        let wait = if entry.key().is_some() {
+            let message = entry.message.clone();
+            self.lanes.hold_back(entry);
+            Wait::Key(message)
+        } else {
+            Wait::Message(entry)
+        };
+        self.delays.add(self, delay, wait);
+    }
+
+    /// Takes a message back, which still has its room: what it was settled with was not kept.
+    pub(super) fn take_back(&self, entry: Entry) {
+        if entry.key().is_some() {
+            let lane = self.lanes.push_front(entry);
+            lane.into_iter().for_each(|lane| self.call_out(lane));
+        } else {
+            self.requeue(entry);
+        }
+    }
+}
