@@ -15,6 +15,7 @@ use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr, Su
 use bytes::Bytes;
 use futures_util::FutureExt;
 use serde_json::Value;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use crate::pending::Pending;
@@ -37,6 +38,7 @@ pub(crate) struct Connection {
     pub(crate) jetstream: Option<jetstream::Context>,
     pub(crate) epoch: watch::Receiver<u64>,
     pub(crate) request_timeout: Duration,
+    pub(crate) runtime: Handle,
     posts: mpsc::UnboundedSender<Post>,
     /// Posts that are not with the client yet, and confirmations that are awaited.
     pub(crate) unsettled: Arc<Pending>,
@@ -67,8 +69,8 @@ impl Connection {
         let (posts, queue) = mpsc::unbounded_channel();
         let unsettled = Arc::<Pending>::default();
         tokio::spawn(run_posts(client.clone(), queue, Arc::clone(&unsettled)));
-        let request_timeout = options.request_timeout;
-        Ok(Arc::new(Self { client, jetstream, epoch, request_timeout, posts, unsettled }))
+        let (request_timeout, runtime) = (options.request_timeout, Handle::current());
+        Ok(Arc::new(Self { client, jetstream, epoch, request_timeout, runtime, posts, unsettled }))
     }
 
     /// Publishes at once, or as soon as the client takes it.
@@ -97,11 +99,9 @@ impl Drop for Connection {
     /// What was sent last is on its way yet; the client would let it fall.
     fn drop(&mut self) {
         let client = self.client.clone();
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                let _ = tokio::time::timeout(PARTING, client.flush()).await;
-            });
-        }
+        self.runtime.spawn(async move {
+            let _ = tokio::time::timeout(PARTING, client.flush()).await;
+        });
     }
 }
 

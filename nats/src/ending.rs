@@ -13,6 +13,8 @@ use crate::pending::Pending;
 pub(crate) struct Ending {
     token: CancellationToken,
     tasks: AtomicUsize,
+    /// Tasks that have not left the server.
+    here: Pending,
     is_counted: AtomicBool,
     leaving: Arc<Pending>,
 }
@@ -23,6 +25,7 @@ impl Ending {
         Arc::new(Self {
             token: parent.child_token(),
             tasks: AtomicUsize::new(0),
+            here: Pending::default(),
             is_counted: AtomicBool::new(false),
             leaving: Arc::clone(leaving),
         })
@@ -31,6 +34,17 @@ impl Ending {
     /// So many tasks leave when it ends.
     pub(crate) fn has_tasks(&self, tasks: usize) {
         self.tasks.store(tasks, Ordering::Release);
+        (0..tasks).for_each(|_| self.here.begin());
+    }
+
+    /// Whether the tasks were told to end and some of them have not left the server.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.token.is_cancelled() && self.here.count() > 0
+    }
+
+    /// Resolves once all tasks have left the server.
+    pub(crate) async fn is_over(&self) {
+        self.here.none().await;
     }
 
     pub(crate) fn token(&self) -> &CancellationToken {
@@ -47,6 +61,7 @@ impl Ending {
     pub(crate) fn task_has_left(&self) {
         // It may have ended with the bus, or because its queue was closed, before anybody ended it.
         self.count();
+        self.here.end();
         self.leaving.end();
     }
 

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::connection::Connection;
+use crate::ending::Ending;
 use crate::subject::Delivered;
 
 /// What the server is told of a message.
@@ -156,12 +157,14 @@ impl Held {
 #[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) connection: Arc<Connection>,
+    /// The end of the tasks that fill it.
+    ending: Arc<Ending>,
     waiting: Mutex<HashMap<usize, Arc<Held>>>,
 }
 
 impl Table {
-    pub(crate) fn new(connection: Arc<Connection>) -> Self {
-        Self { connection, waiting: Mutex::default() }
+    pub(crate) fn new(connection: Arc<Connection>, ending: Arc<Ending>) -> Self {
+        Self { connection, ending, waiting: Mutex::default() }
     }
 
     pub(crate) fn put(&self, message: &BaseMessage, held: Arc<Held>) {
@@ -172,6 +175,22 @@ impl Table {
     pub(crate) fn take(&self, message: &BaseMessage) -> Option<Arc<Held>> {
         self.waiting.lock().remove(&address(message))
     }
+
+    /// Has messages delivered again, in their order. While the slot is leaving the server they wait until it has
+    /// left, or the server would take them for requests that nobody stands behind any more.
+    pub(crate) fn give_back(&self, all: Vec<Arc<Held>>, delay: Duration) {
+        if !self.ending.is_under_way() {
+            all.iter().for_each(|held| held.settle(&self.connection, Answer::Again(delay)));
+            return;
+        }
+        let (connection, ending) = (Arc::clone(&self.connection), Arc::clone(&self.ending));
+        self.connection.unsettled.begin();
+        self.connection.runtime.spawn(async move {
+            ending.is_over().await;
+            all.iter().for_each(|held| held.settle(&connection, Answer::Again(delay)));
+            connection.unsettled.end();
+        });
+    }
 }
 
 impl Drop for Table {
@@ -179,7 +198,7 @@ impl Drop for Table {
     fn drop(&mut self) {
         let mut left: Vec<_> = self.waiting.get_mut().drain().map(|(_, held)| held).collect();
         left.sort_unstable_by_key(|held| held.delivered.sequence);
-        left.iter().for_each(|held| held.settle(&self.connection, Answer::Again(Duration::ZERO)));
+        self.give_back(left, Duration::ZERO);
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) enum Identity<'a> {
 }
 
 /// A message as it goes out.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Outgoing {
     subject: Subject,
     headers: HeaderMap,
@@ -49,7 +49,7 @@ pub(crate) struct Outgoing {
     way: Way,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Way {
     Core {
         reply: Option<Subject>,
@@ -215,8 +215,16 @@ impl Publisher {
         sent.map_or(Ok(false), |sent| sent.map(|()| true))
     }
 
-    /// Publishes as soon as it can be, past all bounds.
-    pub(crate) fn queue(&self, outgoing: Outgoing) -> Result<(), PublishError> {
+    /// Publishes now if it can be, or else as soon as it can be, past all bounds.
+    pub(crate) fn send_unbounded(&self, outgoing: Outgoing) -> Result<(), PublishError> {
+        if matches!(outgoing.way, Way::Durable { .. }) || self.waiting.count() > 0 {
+            return self.queue(outgoing);
+        }
+        let sending = tokio::task::unconstrained(self.send_core(outgoing.clone()));
+        sending.now_or_never().unwrap_or_else(|| self.queue(outgoing))
+    }
+
+    fn queue(&self, outgoing: Outgoing) -> Result<(), PublishError> {
         self.waiting.begin();
         self.outbox.send(outgoing).map_err(|_| PublishError::Closed)
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, pull};
-use async_nats::{Message, Subscriber};
+use async_nats::{Message, Subject, Subscriber};
 use echo_bus::{BusError, LocalTransport, Transport};
 use echo_sdk::{Pattern, Topic};
 use futures_util::{FutureExt, StreamExt};
@@ -32,6 +32,9 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// How long the server may be silent.
 const SILENCE: Duration = Duration::from_secs(12);
+
+/// How long a request stands that is not to wait, where the server has reason to let it.
+const PASSING: Duration = Duration::from_millis(10);
 
 /// How many messages are taken at once before anything else has its turn.
 const TURN: usize = 64;
@@ -86,7 +89,7 @@ pub(crate) struct Pull {
 /// A consumer that answers.
 struct Attached {
     consumer: Consumer<pull::Config>,
-    inbox: async_nats::Subject,
+    inbox: Subject,
     messages: Subscriber,
     /// Messages that were asked for and have not come.
     pending: usize,
@@ -162,7 +165,7 @@ impl Pull {
         life: &mut Vec<Arc<Held>>,
     ) -> Result<Lost, BusError> {
         let client = &self.table.connection.client;
-        let inbox = async_nats::Subject::from(client.new_inbox());
+        let inbox = Subject::from(client.new_inbox());
         let messages = client.subscribe(inbox.clone()).await;
         let messages = messages.map_err(|error| BusError::Transport(error.to_string()))?;
         let mut attached = Attached { consumer, inbox, messages, pending: 0 };
@@ -174,7 +177,7 @@ impl Pull {
             tokio::select! {
                 biased;
                 () = self.ending.token().cancelled() => {
-                    self.leave(attached.messages).await;
+                    self.leave(attached).await;
                     return Ok(Lost::Ending);
                 }
                 changed = epoch.changed() => {
@@ -199,20 +202,42 @@ impl Pull {
     }
 
     /// Gives back what is on its way to this host.
-    async fn leave(&self, mut messages: Subscriber) {
+    async fn leave(&self, mut attached: Attached) {
         let connection = &self.table.connection;
         let giving_back = async {
-            if messages.drain().await.is_err() {
+            let mut replies = Vec::new();
+            if attached.messages.drain().await.is_err() {
                 return;
             }
-            while let Some(message) = messages.next().await {
-                if let Some(reply) = message.reply.filter(|_| message.status.is_none()) {
-                    connection.post(&reply, Answer::Again(Duration::ZERO).payload());
-                }
+            while let Some(message) = attached.messages.next().await {
+                replies.extend(message.reply.filter(|_| message.status.is_none()));
+            }
+            replies.extend(self.forget_requests(&attached.consumer).await);
+            for reply in replies {
+                connection.post(&reply, Answer::Again(Duration::ZERO).payload());
             }
         };
         // Without a connection the server finds out by itself, once `ack_wait` is over.
         let _ = tokio::time::timeout(connection.request_timeout, giving_back).await;
+    }
+
+    /// Makes the server look at the requests that it has and drop those that nobody stands behind any more: a
+    /// message that is given back to servers before 2.10 while they have only such requests comes again after
+    /// `ack_wait` and not before. A request that does not wait does that; it may bring a message, whose reply
+    /// subject this is.
+    async fn forget_requests(&self, consumer: &Consumer<pull::Config>) -> Option<Subject> {
+        let client = &self.table.connection.client;
+        let inbox = Subject::from(client.new_inbox());
+        let mut answer = client.subscribe(inbox.clone()).await.ok()?;
+        let batch = pull::BatchConfig {
+            batch: 1,
+            no_wait: true,
+            expires: Some(PASSING),
+            ..pull::BatchConfig::default()
+        };
+        consumer.request_batch(batch, inbox).await.ok()?;
+        let message = answer.next().await?;
+        message.reply.filter(|_| message.status.is_none())
     }
 
     /// Asks for as many messages as there is room for, when that is half of it.

@@ -127,7 +127,7 @@ impl Receiver for NatsReceiver {
                 });
             }
             Settlement::Done => held.settle(connection, Answer::Done),
-            Settlement::Again(delay) => held.settle(connection, Answer::Again(delay)),
+            Settlement::Again(delay) => self.table.give_back(vec![held], delay),
         }
         self.inner.settle(Settlement::Done);
     }

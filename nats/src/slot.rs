@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::ending::Ending;
 use crate::feed::{CaughtUp, Feed, Heard};
-use crate::held::{Answer, Source, Table};
+use crate::held::{Source, Table};
 use crate::publish::Publisher;
 use crate::pull::{Pull, Wanted};
 use crate::receiver::NatsReceiver;
@@ -78,7 +78,7 @@ impl NatsSlot {
         let mut slot = Self {
             inner,
             queue,
-            table: Arc::new(Table::new(Arc::clone(connection))),
+            table: Arc::new(Table::new(Arc::clone(connection), Arc::clone(&ending))),
             sources: Vec::new(),
             is_paused: Arc::default(),
             dropped: Arc::default(),
@@ -215,11 +215,8 @@ impl Slot for NatsSlot {
 
     fn take_remaining(&self) -> Vec<Received> {
         let remaining = self.inner.take_remaining();
-        for Received { message, .. } in &remaining {
-            if let Some(held) = self.table.take(message) {
-                held.settle(&self.table.connection, Answer::Again(Duration::ZERO));
-            }
-        }
+        let held = remaining.iter().filter_map(|left| self.table.take(&left.message)).collect();
+        self.table.give_back(held, Duration::ZERO);
         remaining
     }
 

@@ -231,7 +231,7 @@ impl Transport for NatsTransport {
 
     fn publish_unbounded(&self, topic: &Topic, message: BaseMessage) -> Result<(), PublishError> {
         let publisher = self.check()?;
-        publisher.queue(publisher.prepare(topic, &message, Identity::Own)?)
+        publisher.send_unbounded(publisher.prepare(topic, &message, Identity::Own)?)
     }
 
     fn request<'a>(

@@ -17,7 +17,12 @@ pub async fn what_was_published_outlives_the_host(bed: Bed) {
     drop(slot);
     let bed = bed.kill_and_start_again().await;
     let slot = bed.slot("one", &["durable.>"], 100).await;
-    assert_eq!(take_all(&mut slot.receiver(), 51).await, (0..51).collect::<Vec<_>>());
+    let mut all = take_all(&mut slot.receiver(), 51).await;
+    // Where there are several hosts, nothing is said of messages with a key and messages without one together.
+    let keyed = all.iter().position(|number| *number == 50);
+    assert!(bed.connects_hosts() || keyed == Some(50), "{keyed:?}");
+    all.remove(keyed.unwrap());
+    assert_eq!(all, (0..50).collect::<Vec<_>>());
 }
 
 /// What was settled as done does not come back after a restart.
@@ -43,7 +48,9 @@ pub async fn what_was_in_hand_comes_back(bed: Bed) {
     bed.publish("durable.a", message(1)).await;
     let mut receiver = slot.receiver();
     assert_eq!(take(&mut receiver).await, Some((1, 1)));
-    drop((receiver, slot));
+    // In this order: while the slot is open, it would take back what its receivers drop.
+    drop(slot);
+    drop(receiver);
     let bed = bed.kill_and_start_again().await;
     let slot = bed.slot("one", &["durable.>"], 100).await;
     let (number, attempt) = take(&mut slot.receiver()).await.unwrap();
