@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use echo_sdk::{Pattern, Topic, duration, is_name};
+use echo_sdk::{duration, is_name};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{Secret, size};
+use super::{DurableConfig, Secret, size};
 
 /// How messages travel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -90,7 +90,8 @@ impl BusConfig {
             ),
         ];
         let found = faults.into_iter().filter(|(wrong, ..)| *wrong);
-        found.map(|(_, pointer, fault)| (pointer, fault)).collect()
+        let found = found.map(|(_, pointer, fault)| (pointer, fault));
+        found.chain(self.durable.fault(self.max_payload)).collect()
     }
 }
 
@@ -220,51 +221,6 @@ impl Default for NatsConfig {
     }
 }
 
-/// Which topics outlive the host: once a publish to one has returned, a crash loses nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct DurableConfig {
-    /// Patterns of topics.
-    #[schemars(with = "Vec<String>")]
-    pub topics: Vec<Pattern>,
-    /// Where a local bus keeps them, seen from the working folder; a NATS server keeps them itself.
-    pub dir: PathBuf,
-}
-
-impl Default for DurableConfig {
-    fn default() -> Self {
-        Self { topics: Vec::new(), dir: PathBuf::from("data/bus") }
-    }
-}
-
-impl DurableConfig {
-    /// Whether a topic is durable.
-    pub fn holds(&self, topic: &Topic) -> bool {
-        self.topics.iter().any(|durable| durable.matches(topic))
-    }
-
-    /// Whether every topic that the pattern matches is durable.
-    ///
-    /// Two patterns that cover it only together count as none.
-    pub fn covers(&self, pattern: &Pattern) -> bool {
-        self.topics.iter().any(|durable| covers(durable, pattern))
-    }
-}
-
-/// Whether `outer` matches each topic that `inner` matches.
-fn covers(outer: &Pattern, inner: &Pattern) -> bool {
-    let (mut outer, mut inner) = (outer.tokens(), inner.tokens());
-    loop {
-        match (outer.next(), inner.next()) {
-            (Some(">"), Some(_)) | (None, None) => return true,
-            (Some("*"), Some(">")) | (None, _) | (_, None) => return false,
-            (Some("*"), Some(_)) => {}
-            (Some(outer), Some(inner)) if outer == inner => {}
-            _ => return false,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -284,32 +240,5 @@ mod tests {
         }
         let error = "nats://a,http://s3cret@b".parse::<BusUrl>().unwrap_err().to_string();
         assert!(!error.contains("s3cret"), "{error}");
-    }
-
-    #[test]
-    fn a_pattern_covers_what_it_matches_all_of() {
-        let durable = |texts: &[&str]| DurableConfig {
-            topics: texts.iter().map(|text| Pattern::new(text).unwrap()).collect(),
-            ..DurableConfig::default()
-        };
-        let covers =
-            |texts: &[&str], inner: &str| durable(texts).covers(&Pattern::new(inner).unwrap());
-        for (outer, inner) in
-            [(">", "dead.>"), ("dead.>", "dead.>"), ("*.a", "b.a"), ("a.*.>", "a.b.>"), ("a", "a")]
-        {
-            assert!(covers(&[outer], inner), "{outer} {inner}");
-        }
-        for (outer, inner) in [
-            ("dead.a.>", "dead.>"),
-            ("dead.*", "dead.>"),
-            ("*.a", ">"),
-            ("a", "a.b"),
-            ("a.b", "a"),
-            ("a.>", "a"),
-            ("a.b", "a.*"),
-        ] {
-            assert!(!covers(&[outer], inner), "{outer} {inner}");
-        }
-        assert!(!covers(&[], "a") && covers(&["x", "a"], "a"));
     }
 }

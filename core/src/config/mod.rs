@@ -6,6 +6,7 @@
 //! all keys with their defaults; a test holds it to [`Config::default`].
 
 mod bus;
+mod durable;
 mod environment;
 mod gateway;
 mod load;
@@ -18,7 +19,8 @@ mod size;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use bus::{BusConfig, BusUrl, BusUrlError, DurableConfig, NatsConfig};
+pub use bus::{BusConfig, BusUrl, BusUrlError, NatsConfig};
+pub use durable::{DurableConfig, DurableSync, DurableSyncError};
 pub use gateway::{
     Door, GatewayConfig, GatewayLimits, JwtAlgorithm, JwtConfig, Permissions, Secret, TlsConfig,
     TokenConfig, TopicRules, UserConfig,

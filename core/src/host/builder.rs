@@ -4,10 +4,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use echo_bus::{Admission, LocalOptions, LocalTransport, Transport};
+use echo_bus::Transport;
 use echo_sdk::{Manifest, Plugin, PluginContext, PluginError};
 
 use super::candidate::{BuiltIn, Candidate, find_libraries};
+use super::local_bus;
 use super::starting::Starting;
 use super::{Host, HostError};
 use crate::actor::{Actor, contained};
@@ -97,12 +98,7 @@ impl HostBuilder {
         };
         let bus = match self.transport {
             Some(transport) => transport,
-            None => {
-                let max_payload = self.config.bus.max_payload;
-                let admission = Some(Arc::clone(&schemas) as Arc<dyn Admission>);
-                let options = LocalOptions { max_payload, admission, ..LocalOptions::default() };
-                Arc::new(LocalTransport::new(options)?)
-            }
+            None => local_bus::start(&self.config.bus, &schemas).await?,
         };
         let mut candidates = self.candidates;
         let mut starting = Starting::new(self.config, self.exports, bus, self.middleware, schemas);

@@ -4,13 +4,14 @@ mod answers;
 mod builder;
 mod candidate;
 mod dead;
+mod local_bus;
 mod shutdown;
 mod starting;
 
 use std::fmt;
 use std::sync::Arc;
 
-use echo_bus::{BusError, Slot, SubscribeOptions, Transport};
+use echo_bus::{BusError, OpenError, Slot, SubscribeOptions, Transport};
 use echo_sdk::contract::dead::DeadLetter;
 use echo_sdk::{Health, Overflow, Pattern, PluginContext, PluginError, PluginType, Subscription};
 use parking_lot::RwLock;
@@ -58,6 +59,9 @@ pub enum HostError {
     /// A plugin library could not be loaded.
     #[error(transparent)]
     Library(#[from] LibraryError),
+    /// The log under the durable topics could not be opened.
+    #[error(transparent)]
+    Durable(#[from] OpenError),
     /// The folder of schemas could not be loaded.
     #[error(transparent)]
     Schemas(#[from] LoadError),
