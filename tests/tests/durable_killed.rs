@@ -1,0 +1,190 @@
+//! A host on durable topics that is killed with -9 at any moment: what was confirmed is handled in the end, and what
+//! was acknowledged does not come back.
+//!
+//! The host is this program again, started with the name of its part and a variable that makes it act. It speaks a line
+//! for each event: `+n` once the publish of message n is confirmed, `!n` when the handler has it in hand, `-n` when
+//! what the handler published with its acknowledgement arrives, so that the acknowledgement is in the log.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and its host speaks by standard output"
+)]
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use echo_core::{Config, Host};
+use echo_sdk::{Pattern, PluginContext, PluginError, ProcessingStatus};
+use echo_tests::scripted::{Answer, WithHandler, handler, manifest, workers};
+
+/// Tells the host where its log is.
+const DIR: &str = "LOG_OF_HOST";
+
+/// The first number that it publishes; without it, it handles what there is.
+const FIRST: &str = "FIRST_OF_HOST";
+
+/// How often it is killed; `KILLS` asks for more.
+fn rounds() -> u64 {
+    std::env::var("KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
+}
+
+fn say(sign: char, number: u64) {
+    let mut out = std::io::stdout().lock();
+    out.write_all(format!("{sign}{number}\n").as_bytes()).unwrap();
+}
+
+/// Handles a message: what it makes of it takes effect with its acknowledgement. Some are tried twice.
+async fn work(context: PluginContext, number: u64, attempt: u16) -> Answer {
+    say('!', number);
+    match number % 10 {
+        3 if attempt == 1 => return Ok(ProcessingStatus::RetryLater(Duration::from_millis(5))),
+        7 if attempt == 1 => return Err(PluginError::ProcessingError("tried again".into())),
+        _ => context.publish_data("done.work", &number).await?,
+    }
+    Ok(ProcessingStatus::Acknowledged)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn host() {
+    let Some(dir) = std::env::var_os(DIR) else { return };
+    let mut config = Config::default();
+    config.bus.durable.topics = ["work.>", "done.>"].map(|it| Pattern::new(it).unwrap()).into();
+    config.bus.durable.dir = dir.into();
+    config.bus.durable.segment_size = 256 << 10;
+    config.bus.max_payload = 32 << 10;
+    config.delivery.retry_base_delay = Duration::from_millis(5);
+    let host = Host::builder()
+        .config(config)
+        .with(
+            manifest("work", &["work.in"], workers(4)),
+            handler(|context, _, message| async move {
+                work(context, message.json()?, message.attempt()).await
+            }),
+        )
+        .with(
+            manifest("done", &["done.>"], workers(1)),
+            handler(|_, _, message| async move {
+                say('-', message.json()?);
+                Ok(ProcessingStatus::Acknowledged)
+            }),
+        );
+    let host = host.start().await.unwrap();
+    let Some(first) = std::env::var(FIRST).ok() else {
+        // Until it is killed.
+        return std::future::pending().await;
+    };
+    let first: u64 = first.parse().unwrap();
+    let publishers: Vec<_> = (0..32)
+        .map(|at| tokio::spawn(publish(host.client("test"), first + at * 1_000_000)))
+        .collect();
+    for publisher in publishers {
+        publisher.await.unwrap();
+    }
+}
+
+async fn publish(client: PluginContext, first: u64) {
+    for number in first.. {
+        client.publish_data("work.in", &number).await.unwrap();
+        say('+', number);
+    }
+}
+
+/// The host, and the lines that it says.
+struct Running {
+    host: Child,
+    lines: Receiver<String>,
+}
+
+impl Running {
+    fn start(dir: &std::path::Path, first: Option<u64>) -> Self {
+        let mut host = Command::new(std::env::current_exe().unwrap());
+        host.args(["--exact", "host", "--nocapture"]).env(DIR, dir);
+        if let Some(first) = first {
+            host.env(FIRST, first.to_string());
+        }
+        let mut host = host.stdout(Stdio::piped()).spawn().unwrap();
+        let out = BufReader::new(host.stdout.take().unwrap());
+        let (sender, lines) = channel();
+        // Ends with the host's output.
+        std::thread::spawn(move || {
+            for line in out.split(b'\n').map_while(Result::ok) {
+                let _ = sender.send(String::from_utf8_lossy(&line).into_owned());
+            }
+        });
+        Self { host, lines }
+    }
+
+    fn next(&self) -> String {
+        let said = self.lines.recv_timeout(Duration::from_secs(60));
+        said.unwrap_or_else(|error| panic!("the host says nothing: {error}"))
+    }
+
+    /// Ends it at once; gives what it had said, in whole lines: a pipe takes short ones as a whole.
+    fn kill(mut self) -> Vec<String> {
+        self.host.kill().unwrap();
+        self.host.wait().unwrap();
+        self.lines.iter().collect()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Gone already, but where the test fails.
+        let _ = self.host.kill();
+        let _ = self.host.wait();
+    }
+}
+
+#[derive(Default)]
+struct Heard {
+    confirmed: BTreeSet<u64>,
+    acknowledged: BTreeSet<u64>,
+}
+
+impl Heard {
+    fn hear(&mut self, line: &str) {
+        let number = |sign| line.strip_prefix(sign).and_then(|n: &str| n.parse::<u64>().ok());
+        if let Some(number) = number('+') {
+            self.confirmed.insert(number);
+        } else if let Some(number) = number('-') {
+            self.acknowledged.insert(number);
+        } else if let Some(number) = number('!') {
+            assert!(!self.acknowledged.contains(&number), "{number} was acknowledged and is back");
+        }
+    }
+
+    fn lost(&self) -> Vec<u64> {
+        self.confirmed.difference(&self.acknowledged).copied().collect()
+    }
+}
+
+#[test]
+fn a_host_that_is_killed_loses_nothing_and_handles_nothing_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut heard = Heard::default();
+    let mut random = 0x9E37_79B9_7F4A_7C15_u64;
+    for round in 1..=rounds() {
+        let running = Running::start(dir.path(), Some(round * 1_000_000_000));
+        // By the amount of what it has said: at any moment of its work, whatever the machine's speed.
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        for _ in 0..10 + (random >> 33) % 4000 {
+            heard.hear(&running.next());
+        }
+        running.kill().iter().for_each(|line| heard.hear(line));
+    }
+    let running = Running::start(dir.path(), None);
+    while !heard.lost().is_empty() {
+        match running.lines.recv_timeout(Duration::from_secs(30)) {
+            Ok(line) => heard.hear(&line),
+            Err(_) => panic!("confirmed and lost: {:?}", heard.lost()),
+        }
+    }
+    let (confirmed, acknowledged) = (heard.confirmed.len(), heard.acknowledged.len());
+    println!("{} kills, {confirmed} confirmed, {acknowledged} acknowledged", rounds());
+    assert!(confirmed as u64 > 10 * rounds(), "only {confirmed} were confirmed");
+}
