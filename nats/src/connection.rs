@@ -14,6 +14,7 @@ use async_nats::jetstream::{self, ErrorCode, response::Response};
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr, Subject};
 use bytes::Bytes;
 use futures_util::FutureExt;
+use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -49,7 +50,7 @@ impl Connection {
     pub(crate) async fn open(options: &NatsOptions) -> Result<Arc<Self>, NatsError> {
         let servers = addresses(&options.urls)?;
         let (count, epoch) = watch::channel(0);
-        let connecting = settings(options).await?.event_callback(move |event| {
+        let connecting = settings(options, &servers).await?.event_callback(move |event| {
             tell(&event);
             if event == Event::Connected {
                 count.send_modify(|count| *count += 1);
@@ -163,14 +164,34 @@ fn without_secrets(url: &str) -> String {
     }
 }
 
-async fn settings(options: &NatsOptions) -> Result<ConnectOptions, NatsError> {
+/// What stands before the `@` of the first address that has it: a user with a password, or a token.
+fn in_address(servers: &[ServerAddr]) -> Credentials {
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let found = servers.iter().find_map(|server| Some((server.username()?, server.password())));
+    match found {
+        None => Credentials::None,
+        Some((token, None)) => Credentials::Token(decoded(token)),
+        Some((user, Some(password))) => {
+            Credentials::Password { user: decoded(user), password: decoded(password) }
+        }
+    }
+}
+
+async fn settings(
+    options: &NatsOptions,
+    servers: &[ServerAddr],
+) -> Result<ConnectOptions, NatsError> {
     let mut settings = ConnectOptions::new()
         .name(&options.name)
         .connection_timeout(options.connect_timeout)
         .request_timeout(Some(options.request_timeout))
         .subscription_capacity(options.backlog.max(1))
         .retain_servers_order();
-    settings = match options.credentials.clone() {
+    let credentials = match options.credentials.clone() {
+        Credentials::None => in_address(servers),
+        given => given,
+    };
+    settings = match credentials {
         Credentials::None => settings,
         Credentials::Password { user, password } => settings.user_and_password(user, password),
         Credentials::Token(token) => settings.token(token),
@@ -205,8 +226,17 @@ fn refused(error: async_nats::ConnectError, options: &NatsOptions) -> NatsError 
             NatsError::Refused { urls, credentials }
         }
         ConnectErrorKind::Tls => NatsError::Tls { urls, source: error },
+        _ if is_about_certificates(&error) => NatsError::Tls { urls, source: error },
         _ => NatsError::Unreachable { urls, source: error },
     }
+}
+
+/// Whether the connection came about and what was said over it was not what encryption is: a certificate that nobody
+/// here trusts, above all.
+fn is_about_certificates(error: &async_nats::ConnectError) -> bool {
+    let source = std::error::Error::source(error);
+    let broken = source.and_then(|source| source.downcast_ref::<std::io::Error>());
+    broken.is_some_and(|error| error.kind() == std::io::ErrorKind::InvalidData)
 }
 
 /// Tells whoever reads the log how the connection is.

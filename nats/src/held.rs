@@ -54,6 +54,7 @@ pub(crate) struct Source {
     /// The stream's name.
     pub(crate) stream: String,
     held: AtomicUsize,
+    settled: AtomicUsize,
     /// At how many held ones there is reason to ask for more.
     ask_at: AtomicUsize,
     pub(crate) ask: Notify,
@@ -68,6 +69,11 @@ impl Source {
         self.held.load(Ordering::Acquire)
     }
 
+    /// How many were settled so far.
+    pub(crate) fn settled(&self) -> usize {
+        self.settled.load(Ordering::Relaxed)
+    }
+
     /// Says when whoever asks for more wants to be told. It looks at [`held`](Self::held) afterwards.
     pub(crate) fn ask_at(&self, held: usize) {
         self.ask_at.store(held, Ordering::SeqCst);
@@ -78,6 +84,7 @@ impl Source {
     }
 
     fn remove(&self) {
+        self.settled.fetch_add(1, Ordering::Relaxed);
         let left = self.held.fetch_sub(1, Ordering::SeqCst) - 1;
         if left == self.ask_at.load(Ordering::SeqCst) {
             self.ask.notify_one();

@@ -31,6 +31,7 @@ mod error;
 mod feed;
 mod held;
 mod options;
+mod pace;
 mod pending;
 mod publish;
 mod pull;

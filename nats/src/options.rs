@@ -137,7 +137,8 @@ pub struct DurableOptions {
     /// How long a message may be in a host's hands without a sign of life before another host gets it. Hosts
     /// give three signs in that time, however long the handling takes.
     pub ack_wait: Duration,
-    /// How many messages a slot of this host takes from a stream at once at most; its capacity bounds it too.
+    /// How many messages a slot of this host takes from a stream ahead of its workers at most; its capacity bounds
+    /// it too. A slot that is slow takes fewer.
     pub prefetch: usize,
     /// Whether a message counts as done only once the server has confirmed that it knows.
     pub confirm_acks: bool,

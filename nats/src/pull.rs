@@ -1,7 +1,9 @@
 //! Takes a slot's messages out of a stream: one task for each consumer.
 //!
 //! The consumer lasts at the server and is shared by all hosts of the slot; each asks it for as many messages as
-//! it has room for, and for more when half of these are settled. What it holds it keeps alive at the server: no
+//! it has use for, and for more when half of these are settled. What it has use for it finds out: twice as many
+//! when its workers are quick or have to wait, half as many when they take long, so that a slow host does not hold what
+//! others could do, and what goes back when a host ends was at most once in a while in no worker's hand. What it holds it keeps alive at the server: no
 //! other host gets a message while this one works on it, however long that takes. When the connection was lost,
 //! or the server says nothing for too long, the task sees to the consumer and asks anew; what was on its way to
 //! it then comes again.
@@ -14,7 +16,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, pull};
 use async_nats::{Message, Subject, Subscriber};
-use echo_bus::{BusError, LocalTransport, Transport};
+use echo_bus::{BusError, LocalTransport, Slot, Transport};
 use echo_sdk::{Pattern, Topic};
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -22,7 +24,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::decode;
 use crate::ending::Ending;
 use crate::held::{Answer, Held, Source, Table};
+use crate::pace::Pace;
 use crate::subject::{self, delivered};
+
+/// How soon a host sees that it could hold more.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// How long a request for messages stands at the server.
 const EXPIRES: Duration = Duration::from_secs(30);
@@ -82,6 +88,8 @@ pub(crate) struct Pull {
     pub(crate) source: Arc<Source>,
     /// How many messages this host holds of it at most.
     pub(crate) budget: usize,
+    /// What hands the messages out.
+    pub(crate) slot: Arc<dyn Slot>,
     pub(crate) is_paused: Arc<std::sync::atomic::AtomicBool>,
     pub(crate) ending: Arc<Ending>,
 }
@@ -93,6 +101,7 @@ struct Attached {
     messages: Subscriber,
     /// Messages that were asked for and have not come.
     pending: usize,
+    pace: Pace,
 }
 
 /// Why a task turns to its consumer anew.
@@ -168,12 +177,19 @@ impl Pull {
         let inbox = Subject::from(client.new_inbox());
         let messages = client.subscribe(inbox.clone()).await;
         let messages = messages.map_err(|error| BusError::Transport(error.to_string()))?;
-        let mut attached = Attached { consumer, inbox, messages, pending: 0 };
+        let mut attached = Attached {
+            consumer,
+            inbox,
+            messages,
+            pending: 0,
+            pace: Pace::new(self.budget, self.source.settled()),
+        };
         let mut beat = interval(self.wanted.ack_wait / 3);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = Instant::now();
         loop {
             self.ask(&mut attached).await?;
+            let look = self.may_grow(&attached);
             tokio::select! {
                 biased;
                 () = self.ending.token().cancelled() => {
@@ -197,6 +213,11 @@ impl Pull {
                     }
                 }
                 () = self.source.ask.notified() => {}
+                () = tokio::time::sleep(LOOK), if look => {
+                    if self.may_grow(&attached) && !self.slot.has_ready() {
+                        attached.pace.grow();
+                    }
+                }
             }
         }
     }
@@ -240,9 +261,17 @@ impl Pull {
         message.reply.filter(|_| message.status.is_none())
     }
 
+    /// Whether all that was asked for has come and is held, and more could be.
+    fn may_grow(&self, attached: &Attached) -> bool {
+        let pace = &attached.pace;
+        let is_spent = attached.pending == 0 && self.source.held() > pace.budget / 2;
+        !self.wanted.is_partition && pace.budget < pace.most && is_spent
+    }
+
     /// Asks for as many messages as there is room for, when that is half of it.
     async fn ask(&self, attached: &mut Attached) -> Result<(), BusError> {
-        let reserve = self.budget / 2;
+        let budget = attached.pace.budget;
+        let reserve = budget / 2;
         self.source.ask_at(reserve.saturating_sub(attached.pending));
         let taken = self.source.held() + attached.pending;
         let is_paused = self.is_paused.load(std::sync::atomic::Ordering::Acquire);
@@ -252,7 +281,7 @@ impl Pull {
         } else if taken > reserve {
             0
         } else {
-            self.budget - taken
+            budget - taken
         };
         if wanted == 0 || is_paused {
             return Ok(());
@@ -266,6 +295,7 @@ impl Pull {
         let asked = attached.consumer.request_batch(batch, attached.inbox.clone()).await;
         asked.map_err(|error| BusError::Transport(error.to_string()))?;
         attached.pending += wanted;
+        attached.pace.asks(Instant::now(), self.source.settled());
         Ok(())
     }
 

@@ -151,6 +151,7 @@ impl NatsSlot {
                     },
                     table: Arc::clone(&self.table),
                     queue: self.queue.clone(),
+                    slot: Arc::clone(&self.inner),
                     elsewhere: elsewhere.clone(),
                     source: Source::of(stream),
                     budget: if is_partition { PARTITION_BATCH } else { share.max(1) },

@@ -1,26 +1,30 @@
 //! What hosts share, in a key-value bucket of JetStream.
 //!
-//! The bucket is made when it is first needed. Watching begins anew when the server ends a watch, so that a
-//! watcher misses no key's latest value.
+//! The bucket is made when it is first needed. Watching begins anew when the server ends a watch or was away, so
+//! that a watcher misses no key's latest value.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use async_nats::jetstream::kv::{
-    Config, CreateErrorKind, DeleteErrorKind, Entry, Operation, Store, UpdateErrorKind,
+    CreateErrorKind, DeleteErrorKind, Entry, Operation, Store, UpdateErrorKind, Watch as Entries,
 };
-use async_nats::jetstream::stream::StorageType;
+use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
 use echo_bus::store::{
     Change, ChangeStream, Expected, SharedStore, StoreError, Stored, Watch, check_key,
 };
 use echo_sdk::BoxFuture;
-use futures_util::{Stream, StreamExt, TryStreamExt};
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::OnceCell;
 
 use crate::DurableOptions;
 use crate::connection::Connection;
 use crate::options::Storage;
+
+/// How long to wait before turning to a server again that did not answer.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// The bucket's name.
 const BUCKET: &str = "ECHO";
@@ -51,20 +55,35 @@ impl NatsStore {
         if let Ok(bucket) = jetstream.get_key_value(BUCKET).await {
             return Ok(bucket);
         }
-        let config = Config {
-            bucket: BUCKET.to_owned(),
-            history: 1,
+        let made = jetstream.create_stream(self.config()).await;
+        // Another host may have been quicker, with other settings.
+        jetstream.get_key_value(BUCKET).await.map_err(|error| match &made {
+            Ok(_) => failed(&error),
+            Err(error) => failed(error),
+        })
+    }
+
+    /// The stream that a bucket is. The client would make it as well, but first asks for more than servers before
+    /// 2.10 know of.
+    fn config(&self) -> Config {
+        Config {
+            name: format!("KV_{BUCKET}"),
+            subjects: vec![format!("$KV.{BUCKET}.>")],
+            max_messages_per_subject: 1,
+            max_messages: -1,
+            max_bytes: -1,
+            max_message_size: -1,
+            max_consumers: -1,
+            discard: DiscardPolicy::New,
+            allow_rollup: true,
+            deny_delete: true,
+            allow_direct: true,
             num_replicas: self.replicas,
             storage: match self.storage {
                 Storage::File => StorageType::File,
                 Storage::Memory => StorageType::Memory,
             },
             ..Config::default()
-        };
-        match jetstream.create_key_value(config).await {
-            Ok(bucket) => Ok(bucket),
-            // Another host may have been quicker, with other settings.
-            Err(error) => jetstream.get_key_value(BUCKET).await.map_err(|_| failed(&error)),
         }
     }
 
@@ -173,31 +192,63 @@ impl SharedStore for NatsStore {
 
     fn watch<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Watch, StoreError>> {
         Box::pin(async move {
-            let watching = self.bucket().await?.watch_with_history(">").await;
-            let changes = watching.map_err(|error| failed(&error))?.boxed();
-            Ok(Watch::new(NatsWatch { prefix: prefix.to_owned(), changes }))
+            let bucket = self.bucket().await?.clone();
+            let entries = bucket.watch_with_history(">").await.map_err(|error| failed(&error))?;
+            let watching = Watching { bucket, entries, prefix: prefix.to_owned(), seen: 0 };
+            let changes = stream::unfold(watching, async |mut watching| {
+                let change = watching.next().await;
+                Some((change, watching))
+            });
+            Ok(Watch::new(NatsWatch(changes.boxed())))
         })
     }
 }
 
-type Entries<E> = Pin<Box<dyn Stream<Item = Result<Entry, E>> + Send>>;
-
-struct NatsWatch<E> {
+/// A watch at the server, and what of it was seen.
+struct Watching {
+    bucket: Store,
+    entries: Entries,
     prefix: String,
-    changes: Entries<E>,
+    /// The latest revision.
+    seen: u64,
 }
 
-impl<E: std::error::Error + 'static> ChangeStream for NatsWatch<E> {
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Change, StoreError>>> {
+impl Watching {
+    /// The next change, however often the watch has to begin anew for it.
+    async fn next(&mut self) -> Change {
         loop {
-            match ready!(self.changes.poll_next_unpin(cx)) {
-                Some(Ok(entry)) if entry.key.starts_with(&self.prefix) => {
-                    return Poll::Ready(Some(Ok(change(entry))));
+            match self.entries.next().await {
+                Some(Ok(entry)) if entry.revision > self.seen => {
+                    self.seen = entry.revision;
+                    if entry.key.starts_with(&self.prefix) {
+                        return change(entry);
+                    }
                 }
+                // It is shown anew what it has seen.
                 Some(Ok(_)) => {}
-                Some(Err(error)) => return Poll::Ready(Some(Err(failed(&error)))),
-                None => return Poll::Ready(None),
+                Some(Err(_)) | None => self.begin_anew().await,
             }
         }
+    }
+
+    async fn begin_anew(&mut self) {
+        loop {
+            match self.bucket.watch_with_history(">").await {
+                Ok(entries) => {
+                    self.entries = entries;
+                    return;
+                }
+                Err(error) => tracing::warn!(%error, "the shared store is watched again"),
+            }
+            tokio::time::sleep(PATIENCE).await;
+        }
+    }
+}
+
+struct NatsWatch(BoxStream<'static, Change>);
+
+impl ChangeStream for NatsWatch {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Change, StoreError>>> {
+        self.0.poll_next_unpin(cx).map(|change| change.map(Ok))
     }
 }

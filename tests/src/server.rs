@@ -82,18 +82,20 @@ fn launch(folder: &Path, port: i32) -> (Child, u16) {
     let (ready_by, ready) = mpsc::channel();
     // Reads to the end of the log, so that the server never waits for room in the pipe.
     std::thread::spawn(move || {
-        let mut port = None;
+        let (mut port, mut last) = (None, String::new());
         for line in log.lines().map_while(Result::ok) {
             if let Some((_, address)) = line.split_once("Listening for client connections on ") {
                 port = address.rsplit(':').next().and_then(|port| port.trim().parse().ok());
             }
             if line.contains("Server is ready") {
-                let _ = ready_by.send(port);
+                let _ = ready_by.send(port.ok_or_else(|| "it did not say where".to_owned()));
             }
+            last = line;
         }
+        let _ = ready_by.send(Err(last));
     });
     match ready.recv_timeout(STARTS_WITHIN) {
-        Ok(Some(port)) => (process, port),
+        Ok(Ok(port)) => (process, port),
         other => {
             let _ = process.kill();
             panic!("nats-server did not become ready: {other:?}, {:?}", process.wait());
