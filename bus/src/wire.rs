@@ -6,10 +6,12 @@
 //! case, other tools see what was sent ([`Form`]).
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use echo_sdk::{BaseMessage, Form, MessageError, Topic, TopicError, TraceContext};
+use memchr::memmem::Finder;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -86,28 +88,53 @@ where
             }
         };
     }
-    let find = |wanted: &str| {
-        let mut headers = headers.clone();
-        headers.find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value)
-    };
     let mut builder = data(BaseMessage::builder(source), payload);
-    let optional = (find(header::KEY), find(header::SCHEMA));
-    builder = optional.0.into_iter().fold(builder, echo_sdk::MessageBuilder::key);
-    builder = optional.1.into_iter().fold(builder, echo_sdk::MessageBuilder::schema);
-    if let Some(id) = find(header::ID).and_then(|text| Uuid::try_parse(text).ok()) {
+    let mut said = Said::default();
+    for (name, value) in headers {
+        said.note(name, value);
+        builder = builder.field(name, value);
+    }
+    builder = said.key.into_iter().fold(builder, echo_sdk::MessageBuilder::key);
+    builder = said.schema.into_iter().fold(builder, echo_sdk::MessageBuilder::schema);
+    if let Some(id) = said.id.and_then(|text| Uuid::try_parse(text).ok()) {
         builder = builder.id(id);
     }
-    let trace = find(header::TRACEPARENT).and_then(|text| TraceContext::parse(text).ok());
-    if let Some(trace) = trace {
-        let tracestate = find(header::TRACESTATE).map(str::to_owned);
+    if let Some(trace) = said.traceparent.and_then(|text| TraceContext::parse(text).ok()) {
+        let tracestate = said.tracestate.map(str::to_owned);
         builder = builder.trace_context(TraceContext { tracestate, ..trace });
     }
     builder = reply.into_iter().fold(builder, |builder, reply| builder.reply_to(reply));
-    let hops = find(header::HOPS).and_then(|text| text.parse().ok()).unwrap_or_default();
-    for (name, value) in headers {
-        builder = builder.field(name, value);
-    }
+    let hops = said.hops.and_then(|text| text.parse().ok()).unwrap_or_default();
     Ok(builder.build()?.with_hops(hops))
+}
+
+/// What headers say about data: the first of each name counts.
+#[derive(Default)]
+struct Said<'h> {
+    id: Option<&'h str>,
+    hops: Option<&'h str>,
+    key: Option<&'h str>,
+    schema: Option<&'h str>,
+    traceparent: Option<&'h str>,
+    tracestate: Option<&'h str>,
+}
+
+impl<'h> Said<'h> {
+    fn note(&mut self, name: &str, value: &'h str) {
+        let places = [
+            (header::ID, &mut self.id),
+            (header::HOPS, &mut self.hops),
+            (header::KEY, &mut self.key),
+            (header::SCHEMA, &mut self.schema),
+            (header::TRACEPARENT, &mut self.traceparent),
+            (header::TRACESTATE, &mut self.tracestate),
+        ];
+        for (own, place) in places {
+            if own.eq_ignore_ascii_case(name) {
+                place.get_or_insert(value);
+            }
+        }
+    }
 }
 
 /// Whether a message has a field of its own that a header repeats.
@@ -117,22 +144,64 @@ fn has_field(message: &BaseMessage, name: &str, value: &str) -> bool {
 
 /// A payload that is the JSON form of a whole message.
 fn whole(payload: &[u8]) -> Option<BaseMessage> {
-    let begins = payload.iter().find(|byte| !byte.is_ascii_whitespace());
-    // A look at the first byte spares most payloads the parser.
-    (begins == Some(&b'{')).then(|| serde_json::from_slice(payload).ok()).flatten()
+    // A look for what each of them has spares most payloads the parser.
+    let may_be = payload.trim_ascii_start().first() == Some(&b'{')
+        && SOURCE_KEY.find(payload).is_some()
+        && DATA_KEY.find(payload).is_some();
+    may_be.then(|| serde_json::from_slice(payload).ok()).flatten()
 }
+
+static SOURCE_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"source\""));
+static DATA_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"data\""));
 
 /// A payload that is the data.
 fn data<'a>(builder: echo_sdk::MessageBuilder<'a>, payload: &[u8]) -> echo_sdk::MessageBuilder<'a> {
-    if let Ok(json) = serde_json::from_slice::<&RawValue>(payload) {
+    if may_be_json(payload)
+        && let Ok(json) = serde_json::from_slice::<&RawValue>(payload)
+    {
         let builder = builder.form(Form::Json);
         // White space around it, such as the end of a line, is kept too.
         let is_bare = json.get().len() == payload.len();
-        return if is_bare { builder.data_raw(json) } else { builder.data_json(payload) };
+        return if is_bare { builder.data_raw(json) } else { builder.data_raw_in(json, payload) };
     }
     match std::str::from_utf8(payload) {
-        Ok(text) => builder.form(Form::Text).data(text),
-        Err(_) => builder.form(Form::Bytes).data(&BASE64_STANDARD.encode(payload)),
+        Ok(text) => builder.form(Form::Text).data_text(text),
+        Err(_) => builder.form(Form::Bytes).data_text(&BASE64_STANDARD.encode(payload)),
+    }
+}
+
+/// Whether a payload begins as JSON does: most texts do not, and a parser that fails makes an error first.
+fn may_be_json(payload: &[u8]) -> bool {
+    match payload.trim_ascii_start() {
+        [b'{' | b'[' | b'"' | b'-' | b'0'..=b'9', ..] => true,
+        word => [&b"true"[..], b"false", b"null"].iter().any(|known| word.starts_with(known)),
+    }
+}
+
+/// A message's payload as it is given out.
+///
+/// # Errors
+/// [`MessageError`] when the message cannot be written as JSON.
+pub fn payload(message: &BaseMessage) -> Result<Cow<'_, [u8]>, MessageError> {
+    match message.form() {
+        Form::Json => Ok(Cow::Borrowed(message.data_bytes())),
+        Form::Text => text(message),
+        Form::Bytes => {
+            let text = text(message)?;
+            // Nobody but `read` makes this form, yet what a library hands over may say so as well.
+            Ok(BASE64_STANDARD.decode(&text).map_or(text, Cow::Owned))
+        }
+        Form::Message => serde_json::to_vec(message).map(Cow::Owned).map_err(MessageError::Data),
+    }
+}
+
+/// Data that is a text, without the quotes and the escapes of JSON.
+fn text(message: &BaseMessage) -> Result<Cow<'_, [u8]>, MessageError> {
+    let data = message.data_bytes();
+    let quoted = data.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+    match quoted.filter(|text| !text.contains(&b'\\')) {
+        Some(text) => Ok(Cow::Borrowed(text)),
+        None => Ok(Cow::Owned(message.json::<String>()?.into_bytes())),
     }
 }
 
@@ -142,25 +211,6 @@ fn is_own(name: &str) -> bool {
     [ID, HOPS, ATTEMPT, KEY, SCHEMA, TRACEPARENT, TRACESTATE]
         .iter()
         .any(|own| own.eq_ignore_ascii_case(name))
-}
-
-/// A message's payload as it is given out.
-///
-/// # Errors
-/// [`MessageError`] when the message cannot be written as JSON.
-pub fn payload(message: &BaseMessage) -> Result<Cow<'_, [u8]>, MessageError> {
-    let text = || message.json::<Cow<'_, str>>().map(Cow::into_owned);
-    match message.form() {
-        Form::Json => Ok(Cow::Borrowed(message.data_bytes())),
-        Form::Text => Ok(Cow::Owned(text()?.into_bytes())),
-        Form::Bytes => {
-            let text = text()?;
-            // Nobody but `read` makes this form, yet what a library hands over may say so as well.
-            let bytes = BASE64_STANDARD.decode(&text).unwrap_or_else(|_| text.into_bytes());
-            Ok(Cow::Owned(bytes))
-        }
-        Form::Message => serde_json::to_vec(message).map(Cow::Owned).map_err(MessageError::Data),
-    }
 }
 
 /// Tells `write` each of a message's headers, as it is given out: name and value.
@@ -224,9 +274,18 @@ mod tests {
     #[test]
     fn what_a_tool_sends_goes_out_as_it_came() {
         let sent = [("Tenant", "a"), ("Echo-Key", "k"), ("traceparent", "no such thing")];
-        for payload in
-            [&b"{\"a\": 1 }"[..], b"hello", b"\xff\xfe", b"", b"7", b" {}\r\n", b"{\"source\":1}"]
-        {
+        for payload in [
+            &b"{\"a\": 1 }"[..],
+            b"hello",
+            b"\xff\xfe",
+            b"",
+            b"7",
+            b" {}\r\n",
+            b"{\"source\":1}",
+            b"a\\\"b",
+            b"\"q\"",
+            b"nullx",
+        ] {
             let message = read(incoming(payload, &sent)).unwrap();
             assert_eq!(super::payload(&message).unwrap(), payload, "{payload:?}");
             let out = written(&message);
@@ -244,6 +303,12 @@ mod tests {
         assert_eq!(data(b"hello"), json!("hello"));
         assert_eq!(data(b"\xff"), json!("/w=="));
         assert_eq!(data(b""), json!(""));
+        assert_eq!(data(b"a\\b \"c\"\n"), json!("a\\b \"c\"\n"));
+        for (payload, value) in [(&b" true"[..], json!(true)), (b"null\n", json!(null))] {
+            assert_eq!(data(payload), value);
+        }
+        assert_eq!(data(b"truly"), json!("truly"));
+        assert_eq!(data(b"-x"), json!("-x"));
     }
 
     #[test]

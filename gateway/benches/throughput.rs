@@ -1,8 +1,9 @@
 //! The gateway beside nats-server: the same clients, on this machine, taking turns.
 //!
-//! `cargo bench -p echo-gateway --bench throughput -- [ROUNDS]` prints one JSON object a line: the medians of the
-//! rounds, and what each message costs the server in processor time, which says more than the rate where the
-//! client is the slower side. Both servers are processes of their own.
+//! `cargo bench --profile dist -p echo-gateway --bench throughput -- [ROUNDS] [CASE]` prints one JSON object a line:
+//! the medians of the rounds, and what each message costs the server in processor time, which says more than the
+//! rate where the client is the slower side; then what connections cost that say nothing (case `idle`). Both
+//! servers are processes of their own. The allocator is that of the program `echo-core`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -23,8 +24,11 @@ use echo_gateway::auth::Auth;
 use echo_gateway::{Gateway, GatewayOptions};
 use futures_util::StreamExt;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const MESSAGES: usize = 1_000_000;
-const IDLE: usize = 9_000;
+const IDLE: usize = 10_000;
 const CHILD: &str = "ECHO_GATEWAY_BENCH";
 
 /// What is sent: 128 bytes each.
@@ -43,16 +47,40 @@ fn main() {
     if std::env::var_os(CHILD).is_some() {
         return serve();
     }
-    let rounds = std::env::args().find_map(|arg| arg.parse().ok()).unwrap_or(5);
+    raise_limit();
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let rounds = args.iter().find_map(|arg| arg.parse().ok()).unwrap_or(5);
+    let wanted: Vec<&String> =
+        args.iter().filter(|arg| arg.starts_with(char::is_alphabetic)).collect();
+    let wants = |case: &str| wanted.is_empty() || wanted.iter().any(|wanted| *wanted == case);
     let servers = [("echo-core", gateway()), ("nats-server", nats_server())];
     for (kind, payload) in PAYLOADS {
         assert_eq!(payload.len(), 128);
-        measure(&format!("gateway_bytes_{kind}"), rounds, &servers, |at| by_hand(at, payload));
-        measure(&format!("gateway_{kind}"), rounds, &servers, |at| with_client(at, payload));
+        let case = format!("gateway_bytes_{kind}");
+        if wants(&case) {
+            measure(&case, rounds, &servers, |at| by_hand(at, payload));
+        }
+        let case = format!("gateway_{kind}");
+        if wants(&case) {
+            measure(&case, rounds, &servers, |at| with_client(at, payload));
+        }
     }
-    for (peer, server) in &servers {
-        idle(peer, server);
+    drop(servers);
+    if wants("idle") {
+        for subscribes in [false, true] {
+            idle("echo-core", &gateway(), subscribes);
+            idle("nats-server", &nats_server(), subscribes);
+        }
     }
+}
+
+/// As many files as the system lets this process and its children have.
+fn raise_limit() {
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current = limit.maximum;
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+    let enough = limit.current.is_none_or(|most| most > IDLE as u64 + 100);
+    assert!(enough, "this needs more open files: ulimit -n {}", IDLE + 100);
 }
 
 /// A server in a process of its own, which ends with this value.
@@ -237,21 +265,23 @@ async fn with_client(address: SocketAddr, payload: &'static str) -> Duration {
     start.elapsed()
 }
 
-/// What many connections cost that say nothing, each with a subscription.
-fn idle(peer: &str, server: &Server) {
+/// What many connections cost that say nothing, each with a subscription or without.
+fn idle(peer: &str, server: &Server, subscribes: bool) {
+    drop(connect(server.address));
     let before = server.status("VmRSS:");
     let mut connections: Vec<_> = Vec::with_capacity(IDLE);
     for number in 0..IDLE {
-        let mut connection = connect(server.address).into_inner();
-        connection.write_all(format!("SUB idle.{number} 1\r\n").as_bytes()).unwrap();
-        connections.push(connection);
+        let mut connection = connect(server.address);
+        if subscribes {
+            say(&mut connection, &format!("SUB idle.{number} 1\r\nPING\r\n"));
+            expect_pong(&mut connection);
+        }
+        connections.push(connection.into_inner());
     }
-    let mut last = connect(server.address);
-    say(&mut last, "SUB idle.last 1\r\nPING\r\n");
-    expect_pong(&mut last);
     let after = server.status("VmRSS:");
     println!(
-        r#"{{"case":"gateway_idle","peer":"{peer}","connections":{IDLE},"rss_kb":{after},"kb_per_connection":{:.1}}}"#,
+        r#"{{"case":"gateway_idle","peer":"{peer}","connections":{IDLE},"subscriptions_each":{},"rss_kb_before":{before},"rss_kb":{after},"kb_per_connection":{:.1}}}"#,
+        u8::from(subscribes),
         (after.saturating_sub(before)) as f64 / IDLE as f64
     );
 }

@@ -61,7 +61,8 @@ where
         End::Closed => {}
     }
     // A client that neither reads nor leaves has had its time.
-    let _ = tokio::time::timeout(FAREWELL, part(&mut reader, &mut writer, &output)).await;
+    let parting = Box::pin(part(&mut reader, &mut writer, &output));
+    let _ = tokio::time::timeout(FAREWELL, parting).await;
 }
 
 /// Writes what is left, and reads until the client closes: a socket that is closed with something unread loses

@@ -143,25 +143,44 @@ async fn accept(listener: TcpListener, door: Arc<Door>, clients: TaskTracker) {
 async fn greet(mut stream: TcpStream, peer: SocketAddr, door: &Arc<Door>) {
     let client_id = door.next_client.fetch_add(1, Ordering::Relaxed);
     let info = Info { client_id, client_ip: peer.ip().to_string(), ..door.info.clone() };
-    let mut hello = Vec::new();
-    info.write(&mut hello);
     let place = door.places.try_acquire();
     if place.is_err() {
         tracing::warn!(%peer, "a client was turned away: {}", LimitError::Connections);
-        protocol::write_error(&mut hello, &LimitError::Connections.to_string());
     }
     // Small answers are not held back for more; it works without.
     let _ = stream.set_nodelay(true);
-    let timeout = door.limits.login_timeout;
-    let said = tokio::time::timeout(timeout, stream.write_all(&hello)).await;
-    if place.is_err() || !matches!(said, Ok(Ok(()))) {
+    // What is done once is boxed, so that a connection that stays does not carry its room along.
+    let said = Box::pin(say_hello(&mut stream, door, &info, place.is_ok())).await;
+    if !said || place.is_err() {
         return;
     }
-    let Some(tls) = &door.tls else {
-        return connection::serve(stream, door, &info).await;
-    };
-    match tokio::time::timeout(timeout, tls.accept(stream)).await {
-        Ok(Ok(stream)) => connection::serve(stream, door, &info).await,
+    match &door.tls {
+        None => connection::serve(stream, door, &info).await,
+        Some(tls) => Box::pin(encrypt(stream, peer, door, &info, tls)).await,
+    }
+}
+
+/// Sends the greeting, and with it why the client is turned away, if it is; whether it has gone out.
+async fn say_hello(stream: &mut TcpStream, door: &Door, info: &Info, has_place: bool) -> bool {
+    let mut hello = Vec::new();
+    info.write(&mut hello);
+    if !has_place {
+        protocol::write_error(&mut hello, &LimitError::Connections.to_string());
+    }
+    let said = tokio::time::timeout(door.limits.login_timeout, stream.write_all(&hello)).await;
+    matches!(said, Ok(Ok(())))
+}
+
+/// Turns to TLS, and serves the client.
+async fn encrypt(
+    stream: TcpStream,
+    peer: SocketAddr,
+    door: &Arc<Door>,
+    info: &Info,
+    tls: &TlsAcceptor,
+) {
+    match tokio::time::timeout(door.limits.login_timeout, tls.accept(stream)).await {
+        Ok(Ok(stream)) => connection::serve(stream, door, info).await,
         Ok(Err(error)) => tracing::debug!(%peer, %error, "a client did not speak TLS"),
         Err(_) => tracing::debug!(%peer, "a client did not speak TLS in time"),
     }

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use echo_bus::wire;
 use echo_sdk::{MessageError, Received};
+use memchr::memmem;
 use serde::{Deserialize, Serialize};
 
 /// The version of the NATS server that the gateway is like. Clients look at it for what they may ask for.
@@ -213,8 +214,10 @@ impl<'a> Iterator for Headers<'a> {
     type Item = (&'a str, &'a str);
 
     fn next(&mut self) -> Option<Self::Item> {
-        while let Some((line, rest)) = self.0.split_once("\r\n") {
-            self.0 = rest;
+        while !self.0.is_empty() {
+            let end = memmem::find(self.0.as_bytes(), b"\r\n")?;
+            let (line, rest) = self.0.split_at_checked(end)?;
+            self.0 = rest.get(2..).unwrap_or_default();
             if let Some((name, value)) = line.split_once(':') {
                 return Some((name, value.trim_matches([' ', '\t'])));
             }

@@ -1,6 +1,7 @@
 //! Making messages.
 
 use std::cell::Cell;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -107,6 +108,37 @@ impl<'a> MessageBuilder<'a> {
         self
     }
 
+    /// As [`data_raw`](Self::data_raw), with the white space that stands around the value in the text that it was
+    /// read from.
+    pub fn data_raw_in(mut self, json: &RawValue, text: &[u8]) -> Self {
+        let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+        let before = text.iter().take_while(|byte| is_space(byte)).count();
+        let after = text.iter().rev().take_while(|byte| is_space(byte)).count();
+        if text.get(before..text.len().saturating_sub(after)) != Some(json.get().as_bytes()) {
+            return self.data_raw(json);
+        }
+        let mut buffer = self.take_buffer();
+        buffer.extend_from_slice(text);
+        self.data = Ok(buffer);
+        self
+    }
+
+    /// Data that is a text; the same as [`data`](Self::data), faster.
+    pub fn data_text(mut self, text: &str) -> Self {
+        // Looks at all of it, so that several bytes are looked at at once.
+        let is_odd = |byte: u8| (byte < 0x20) | (byte == b'"') | (byte == b'\\');
+        if text.bytes().fold(false, |odd, byte| odd | is_odd(byte)) {
+            return self.data(text);
+        }
+        let mut buffer = self.take_buffer();
+        buffer.reserve(text.len() + 2);
+        buffer.push(b'"');
+        buffer.extend_from_slice(text.as_bytes());
+        buffer.push(b'"');
+        self.data = Ok(buffer);
+        self
+    }
+
     /// Data of another message, which was JSON there.
     pub(super) fn data_trusted(mut self, json: &[u8]) -> Self {
         let mut buffer = self.take_buffer();
@@ -187,7 +219,7 @@ impl<'a> MessageBuilder<'a> {
     pub fn build(self) -> Result<BaseMessage, MessageError> {
         let data = self.data?;
         let fields = self.fields?;
-        let timestamp_nanos = nanos(self.timestamp.unwrap_or_else(Utc::now));
+        let timestamp_nanos = self.timestamp.map_or_else(now, nanos);
         let id = self.id.unwrap_or_else(|| fresh_id(timestamp_nanos));
         let trace = self.trace_context.as_ref();
         let fixed = Fixed {
@@ -224,6 +256,12 @@ impl<'a> MessageBuilder<'a> {
     }
 }
 
+/// The time, in nanoseconds since 1970.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
 /// Nanoseconds since 1970; a time outside of the years 1677 to 2262 becomes the nearest inside.
 fn nanos(timestamp: DateTime<Utc>) -> i64 {
     timestamp.timestamp_nanos_opt().unwrap_or(if timestamp < DateTime::UNIX_EPOCH {
@@ -238,4 +276,36 @@ fn fresh_id(timestamp_nanos: i64) -> Uuid {
     let nanos = u64::try_from(timestamp_nanos).unwrap_or_default();
     let subsecond = u32::try_from(nanos % 1_000_000_000).unwrap_or_default();
     Uuid::new_v7(Timestamp::from_unix(NoContext, nanos / 1_000_000_000, subsecond))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn white_space_around_a_value_is_kept_and_nothing_else_is_let_in() {
+        let text = b" {\"a\": 1}\r\n";
+        let json: &RawValue = serde_json::from_slice(text).unwrap();
+        let data = |text: &[u8]| {
+            BaseMessage::builder("me")
+                .data_raw_in(json, text)
+                .build()
+                .unwrap()
+                .data_bytes()
+                .to_vec()
+        };
+        assert_eq!(data(text), text);
+        for other in [&b"{\"a\": 1} x"[..], b"", b" ", b"{}", b"\x0c{\"a\": 1}"] {
+            assert_eq!(data(other), b"{\"a\": 1}", "{other:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_text_is_written_as_json(text in ".*") {
+            let fast = BaseMessage::builder("me").data_text(&text).build().unwrap();
+            let slow = BaseMessage::builder("me").data(&text).build().unwrap();
+            assert_eq!(fast.data_bytes(), slow.data_bytes());
+        }
+    }
 }
