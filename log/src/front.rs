@@ -233,11 +233,17 @@ impl Front {
         match &self.gate {
             Gate::Narrow { .. } => Durable::of(&self.opening),
             Gate::Shut(error) => Durable::done(Err(error.clone())),
-            Gate::Open => {
-                self.gathered.is_awaited = true;
-                Durable::of(&self.gathered.batch)
-            }
+            Gate::Open => self.turn(),
         }
+    }
+
+    /// Resolves when what has gathered by now is written, or refused.
+    pub(crate) fn turn(&mut self) -> Durable {
+        if let Gate::Shut(error) = &self.gate {
+            return Durable::done(Err(error.clone()));
+        }
+        self.gathered.is_awaited = true;
+        Durable::of(&self.gathered.batch)
     }
 
     /// Takes nothing more in, and lets the writer end.

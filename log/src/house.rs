@@ -58,7 +58,7 @@ impl Writer {
 
     /// Leaves what is left of the current segment to what makes room: half of it to commits, which take some
     /// as well, all of it to acknowledgements.
-    fn narrow_gate(&self, error: LogError) {
+    pub(crate) fn narrow_gate(&self, error: LogError) {
         let half = self.files.size / 2;
         let commits = self.current.as_ref().is_some_and(|current| current.end <= half);
         let mut front = self.shared.front.lock();

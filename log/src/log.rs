@@ -48,7 +48,7 @@ pub enum LogError {
         /// The most messages that may wait.
         messages: usize,
     },
-    /// Too much waits to be written; wait for [`Log::room`] and try again.
+    /// Too much waits to be written; wait for [`Log::turn`] and try again.
     #[error("the log is busy; wait for room")]
     Busy,
     /// The record is larger than a segment takes.
@@ -227,13 +227,20 @@ impl Log {
     pub async fn commit(&self, transaction: &Transaction<'_>) -> Result<Receipt, LogError> {
         loop {
             match self.try_commit(transaction) {
-                Err(LogError::Busy) => self.room().await?,
+                // What became of that batch does not matter here.
+                Err(LogError::Busy) => drop(self.turn().await),
                 done => return done,
             }
         }
     }
 
-    /// Resolves when what was refused as [`Busy`](LogError::Busy), or for want of space, is worth another try.
+    /// Resolves when what has gathered is written, or was refused: what was refused as [`Busy`](LogError::Busy) is
+    /// worth another try then. With no room for it, that says so.
+    pub fn turn(&self) -> Durable {
+        self.shared().hand_over(Front::turn)
+    }
+
+    /// Resolves when what was refused for want of space is worth another try.
     pub fn room(&self) -> Durable {
         self.shared().hand_over(Front::room)
     }

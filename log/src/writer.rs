@@ -366,7 +366,11 @@ impl Writer {
 
     /// Tells all of a batch that there was no room for it. What was settled waits.
     fn refuse(&mut self, gathered: &Gathered, error: LogError) {
-        self.look_again = Some(Instant::now() + LOOK_FOR_ROOM);
+        if !self.is_stuck() {
+            self.look_again = Some(Instant::now() + LOOK_FOR_ROOM);
+        }
+        // From here on nothing is let in that would be refused as well.
+        self.narrow_gate(error.clone());
         self.was_refused = true;
         self.compaction = None;
         let mut told = vec![Arc::clone(&gathered.batch)];

@@ -84,7 +84,8 @@ impl LocalTransport {
         let mut batch = Batch { messages, rooms, follows };
         loop {
             match durable.hand_over(&mut batch) {
-                Err(LogError::Busy) => durable.log.room().await.map_err(refused)?,
+                // What became of that batch does not matter here.
+                Err(LogError::Busy) => drop(durable.log.turn().await),
                 done => return done.map_err(refused),
             }
         }
