@@ -59,6 +59,7 @@ const BARS: &[Bar] = &[
     ),
     bar("nats_core", Figure::Rate, 10.0, Than::Best(&["nats-server"])),
     bar("durable", Figure::Rate, 2.5, Than::Best(&["jetstream"])),
+    bar("nats_publish", Figure::Rate, 0.9, Than::Best(&["async-nats"])),
     bar("nats_work_queue", Figure::Rate, 0.9, Than::Best(&["async-nats"])),
     bar("gateway", Figure::Rate, 1.0, Than::Best(&["nats-server"])),
     // Allocators keep some of what they were given back.

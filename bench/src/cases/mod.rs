@@ -88,6 +88,12 @@ const CASES: &[Case] = &[
     },
     #[cfg(feature = "bench-peers")]
     Case {
+        name: "nats_publish",
+        about: "one host publishes through a NATS server, another subscribes; beside the server's bare client",
+        sides: nats::publish,
+    },
+    #[cfg(feature = "bench-peers")]
+    Case {
         name: "nats_work_queue",
         about: "confirmed publishes to JetStream, 8 workers that acknowledge each message",
         sides: nats::work_queue,

@@ -31,9 +31,16 @@ fn sides(runtime: &Runtime, making: Making) -> Result<Vec<Contender>, BenchError
 }
 
 /// Counts what it handles; reads a field of what was made for it.
-struct Working {
+pub(super) struct Working {
     making: Making,
     handled: Arc<Tally>,
+}
+
+impl Working {
+    #[cfg(feature = "bench-peers")]
+    pub(super) fn new(making: Making, handled: Arc<Tally>) -> Self {
+        Self { making, handled }
+    }
 }
 
 impl Plugin for Working {

@@ -5,7 +5,7 @@ mod hand_made;
 mod kameo;
 mod matching;
 pub(crate) mod nats;
-mod nats_server;
+pub(crate) mod nats_server;
 mod payload;
 mod ractor;
 mod ruststream;

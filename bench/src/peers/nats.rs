@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::{self, stream};
-use async_nats::{Client, ConnectOptions};
+use async_nats::{Client, ConnectOptions, HeaderMap};
+use bytes::Bytes;
+use echo_bus::wire;
 use futures_util::StreamExt as _;
 use tokio::task::JoinSet;
 
@@ -15,17 +17,39 @@ use super::nats_server::NatsServer;
 use crate::BenchError;
 use crate::harness::{Contender, Round};
 use crate::tally::Tally;
-use crate::work::{DATA, OUTSTANDING, TOPIC, WORKERS};
+use crate::work::{DATA, OUTSTANDING, TOPIC, WORKERS, message};
 
 /// How far a publisher may be ahead of the reader: less than the client drops at, far more than a round
 /// trip needs.
-const AHEAD: u64 = 32_768;
+pub(crate) const AHEAD: u64 = 32_768;
 
 /// How often it looks how far that is.
-const LOOK_EVERY: u64 = 1024;
+pub(crate) const LOOK_EVERY: u64 = 1024;
 
 /// How many messages a consumer asks for at once.
 const PULL: usize = 1024;
+
+/// What goes out.
+#[derive(Debug, Clone)]
+pub(crate) struct Sending {
+    payload: Bytes,
+    headers: Option<HeaderMap>,
+}
+
+impl Sending {
+    /// The data alone.
+    pub(crate) fn data() -> Self {
+        Self { payload: Bytes::from_static(DATA), headers: None }
+    }
+
+    /// What our own message is on the wire.
+    pub(crate) fn message() -> Result<Self, BenchError> {
+        let message = message()?;
+        let mut headers = HeaderMap::new();
+        wire::headers(&message, |name, value| headers.append(name, value));
+        Ok(Self { payload: wire::payload(&message)?.into_owned().into(), headers: Some(headers) })
+    }
+}
 
 fn failed<E: Display>(peer: &'static str) -> impl Fn(E) -> BenchError {
     move |error| BenchError::peer(peer, error)
@@ -40,13 +64,21 @@ async fn connect(peer: &'static str, url: &str) -> Result<Client, BenchError> {
 pub(crate) async fn core() -> Result<Contender, BenchError> {
     let server = NatsServer::start()?;
     let url = server.url();
-    through("nats-server", &url, server).await
+    through("nats-server", &url, Sending::data(), server).await
+}
+
+/// The same beside our transport.
+pub(crate) async fn publish(peer: &'static str, sending: Sending) -> Result<Contender, BenchError> {
+    let server = NatsServer::start()?;
+    let url = server.url();
+    through(peer, &url, sending, server).await
 }
 
 /// NATS core through whoever listens at the address; `server` lives as long as the rounds.
 pub(crate) async fn through(
     peer: &'static str,
     url: &str,
+    sending: Sending,
     server: impl Send + Sync + 'static,
 ) -> Result<Contender, BenchError> {
     let handled = Arc::<Tally>::default();
@@ -66,10 +98,17 @@ pub(crate) async fn through(
         // The server and the reader live as long as the rounds.
         let _alive = (&server, &reader, &reading);
         let (publisher, handled) = (publisher.clone(), Arc::clone(&handled));
+        let sending = sending.clone();
         async move {
             let (before, began) = (handled.sum(), Instant::now());
             for number in 0..messages {
-                let sent = publisher.publish(TOPIC, DATA.as_slice().into()).await;
+                let sent = match &sending.headers {
+                    None => publisher.publish(TOPIC, sending.payload.clone()).await,
+                    Some(headers) => {
+                        let (headers, payload) = (headers.clone(), sending.payload.clone());
+                        publisher.publish_with_headers(TOPIC, headers, payload).await
+                    }
+                };
                 sent.map_err(failed(peer))?;
                 while number.is_multiple_of(LOOK_EVERY)
                     && (before + number).saturating_sub(handled.sum()) > AHEAD
@@ -104,6 +143,7 @@ async fn make_stream(
 async fn publish_confirmed(
     peer: &'static str,
     context: &jetstream::Context,
+    sending: &Sending,
     messages: u64,
 ) -> Result<(), BenchError> {
     let mut outstanding = VecDeque::with_capacity(OUTSTANDING);
@@ -113,7 +153,16 @@ async fn publish_confirmed(
         {
             confirmed(peer, oldest).await?;
         }
-        let sent = context.publish(TOPIC, DATA.as_slice().into()).await;
+        let sent = match &sending.headers {
+            None => context.publish(TOPIC, sending.payload.clone()).await,
+            Some(headers) => {
+                let mut headers = headers.clone();
+                // Each is a message of its own: a second one of the same id would be dropped.
+                let id = uuid::Uuid::now_v7().to_string();
+                headers.insert(wire::header::ID, id);
+                context.publish_with_headers(TOPIC, headers, sending.payload.clone()).await
+            }
+        };
         outstanding.push_back(sent.map_err(failed(peer))?);
     }
     for sent in outstanding {
@@ -141,7 +190,7 @@ pub(crate) async fn durable() -> Result<Contender, BenchError> {
         let context = context.clone();
         async move {
             let began = Instant::now();
-            publish_confirmed(PEER, &context, messages).await?;
+            publish_confirmed(PEER, &context, &Sending::data(), messages).await?;
             Ok(Round::since(began, messages))
         }
     }))
@@ -149,23 +198,25 @@ pub(crate) async fn durable() -> Result<Contender, BenchError> {
 
 /// A work queue on JetStream: confirmed publishes, a durable pull consumer whose workers acknowledge each
 /// message.
-pub(crate) async fn work_queue() -> Result<Contender, BenchError> {
-    const PEER: &str = "async-nats";
+pub(crate) async fn work_queue(
+    peer: &'static str,
+    sending: Sending,
+) -> Result<Contender, BenchError> {
     let server = NatsServer::start()?;
-    let reading = jetstream::new(connect(PEER, &server.url()).await?);
-    let stream = make_stream(PEER, &reading, stream::RetentionPolicy::WorkQueue).await?;
+    let reading = jetstream::new(connect(peer, &server.url()).await?);
+    let stream = make_stream(peer, &reading, stream::RetentionPolicy::WorkQueue).await?;
     let config = pull::Config {
         durable_name: Some("bench".to_owned()),
         ack_policy: AckPolicy::Explicit,
         max_ack_pending: AHEAD as i64,
         ..pull::Config::default()
     };
-    let consumer = stream.create_consumer(config).await.map_err(failed(PEER))?;
+    let consumer = stream.create_consumer(config).await.map_err(failed(peer))?;
     let handled = Arc::<Tally>::default();
     let mut workers = JoinSet::new();
     for _ in 0..WORKERS {
         let messages = consumer.stream().max_messages_per_batch(PULL / WORKERS).messages();
-        let mut messages = messages.await.map_err(failed(PEER))?;
+        let mut messages = messages.await.map_err(failed(peer))?;
         let handled = Arc::clone(&handled);
         workers.spawn(async move {
             while let Some(Ok(message)) = messages.next().await {
@@ -177,14 +228,15 @@ pub(crate) async fn work_queue() -> Result<Contender, BenchError> {
             }
         });
     }
-    let context = jetstream::new(connect(PEER, &server.url()).await?);
-    Ok(Contender::new(PEER, move |messages| {
+    let context = jetstream::new(connect(peer, &server.url()).await?);
+    Ok(Contender::new(peer, move |messages| {
         // The server and the workers live as long as the rounds.
         let _alive = (&server, &workers);
         let (context, handled) = (context.clone(), Arc::clone(&handled));
+        let sending = sending.clone();
         async move {
             let (before, began) = (handled.sum(), Instant::now());
-            publish_confirmed(PEER, &context, messages).await?;
+            publish_confirmed(peer, &context, &sending, messages).await?;
             handled.reach(before + messages).await;
             Ok(Round::since(began, messages))
         }
