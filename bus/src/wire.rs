@@ -10,9 +10,8 @@ use std::sync::LazyLock;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use echo_sdk::{BaseMessage, Form, MessageError, Topic, TopicError, TraceContext};
+use echo_sdk::{BaseMessage, Form, JsonText, MessageError, Topic, TopicError, TraceContext};
 use memchr::memmem::Finder;
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
 /// The names of the headers that a message crosses with.
@@ -156,25 +155,12 @@ static DATA_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"dat
 
 /// A payload that is the data.
 fn data<'a>(builder: echo_sdk::MessageBuilder<'a>, payload: &[u8]) -> echo_sdk::MessageBuilder<'a> {
-    if may_be_json(payload)
-        && let Ok(json) = serde_json::from_slice::<&RawValue>(payload)
-    {
-        let builder = builder.form(Form::Json);
-        // White space around it, such as the end of a line, is kept too.
-        let is_bare = json.get().len() == payload.len();
-        return if is_bare { builder.data_raw(json) } else { builder.data_raw_in(json, payload) };
+    if let Some(json) = JsonText::check(payload) {
+        return builder.form(Form::Json).data_checked(json);
     }
     match std::str::from_utf8(payload) {
         Ok(text) => builder.form(Form::Text).data_text(text),
         Err(_) => builder.form(Form::Bytes).data_text(&BASE64_STANDARD.encode(payload)),
-    }
-}
-
-/// Whether a payload begins as JSON does: most texts do not, and a parser that fails makes an error first.
-fn may_be_json(payload: &[u8]) -> bool {
-    match payload.trim_ascii_start() {
-        [b'{' | b'[' | b'"' | b'-' | b'0'..=b'9', ..] => true,
-        word => [&b"true"[..], b"false", b"null"].iter().any(|known| word.starts_with(known)),
     }
 }
 

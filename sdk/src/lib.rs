@@ -30,7 +30,7 @@ pub use manifest::{
     Example, HandlerKind, Manifest, ManifestError, Overflow, PluginType, ServiceTypeInfo,
     WorkerPoolConfig, is_name,
 };
-pub use message::{BaseMessage, FieldError, Fields, Form, MessageBuilder, MessageError};
+pub use message::{BaseMessage, FieldError, Fields, Form, JsonText, MessageBuilder, MessageError};
 pub use plugin::{Constructor, Created, Health, Plugin, PluginError, ProcessingStatus};
 pub use topic::{IntoTopic, MAX_TOPIC_LEN, Pattern, Topic, TopicError};
 pub use trace::{TraceContext, TraceParentError};

@@ -37,6 +37,8 @@ pub(super) struct LocalReceiver {
     /// Messages that are done, kept so that they are let go, and their room given back, several at a time: each
     /// of these writes where publishers write as well.
     settled: Vec<BaseMessage>,
+    /// How many messages are done whose room is not given back yet.
+    done: usize,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -47,8 +49,8 @@ impl LocalReceiver {
         let local = Worker::new_fifo();
         queue.add_stealer(id, local.stealer());
         let (in_hand, lane) = (None, None);
-        let (kept, parked, settled) = (0, false, Vec::new());
-        Self { id, queue, local, batch: 1, in_hand, kept, lane, parked, settled }
+        let (kept, parked, settled, done) = (0, false, Vec::new(), 0);
+        Self { id, queue, local, batch: 1, in_hand, kept, lane, parked, settled, done }
     }
 
     /// Takes the next message in hand, if there is one.
@@ -107,6 +109,24 @@ impl LocalReceiver {
     fn pass_on(&self) {
         if !self.local.is_empty() || !self.queue.ready_is_empty() {
             self.queue.idle.wake_one();
+        }
+    }
+
+    /// Takes the message in hand along: whoever has it needs no second handle to it.
+    fn take_along(&mut self) -> Option<Received> {
+        let Delivery { topic, message, .. } = self.in_hand.take()?;
+        self.count_done();
+        Some(Received { topic, message })
+    }
+
+    /// Counts the message that was in hand as done; its room is given back with that of others.
+    fn count_done(&mut self) {
+        if let Some(sequence) = std::mem::take(&mut self.kept).checked_sub(KEPT) {
+            self.queue.settle_kept(sequence, echo_log::Settlement::Done);
+        }
+        self.done += 1;
+        if self.done >= RELEASE_AT || self.local.is_empty() {
+            self.flush();
         }
     }
 
@@ -201,13 +221,8 @@ impl Receiver for LocalReceiver {
         match settlement {
             Settlement::Again(delay) => self.retry(delivery, delay),
             Settlement::Done => {
-                if let Some(sequence) = std::mem::take(&mut self.kept).checked_sub(KEPT) {
-                    self.queue.settle_kept(sequence, echo_log::Settlement::Done);
-                }
                 self.settled.push(delivery.message);
-                if self.settled.len() >= RELEASE_AT || self.local.is_empty() {
-                    self.flush();
-                }
+                self.count_done();
             }
         }
     }
@@ -243,9 +258,8 @@ impl Receiver for LocalReceiver {
     }
 
     fn flush(&mut self) {
-        let settled = self.settled.len();
         self.settled.clear();
-        self.queue.release(settled);
+        self.queue.release(std::mem::take(&mut self.done));
     }
 }
 
@@ -284,11 +298,6 @@ impl MessageStream for LocalStream {
         if !ready!(self.receiver.poll_recv(cx)) {
             return Poll::Ready(None);
         }
-        let received = self.receiver.in_hand.as_ref().map(|delivery| Received {
-            topic: delivery.topic.clone(),
-            message: delivery.message.clone(),
-        });
-        self.receiver.settle(Settlement::Done);
-        Poll::Ready(received)
+        Poll::Ready(self.receiver.take_along())
     }
 }

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use super::fields::{self, FieldError, Fields};
+use super::json::JsonText;
 use super::raw::{Fixed, MAX_BODY, MessageRef};
 use super::{BaseMessage, Form};
 use crate::{Topic, TraceContext};
@@ -89,14 +90,13 @@ impl<'a> MessageBuilder<'a> {
 
     /// Data that is JSON text already; it is checked, not parsed, and kept as it stands.
     pub fn data_json(mut self, json: &[u8]) -> Self {
-        let mut buffer = self.take_buffer();
-        self.data = match serde_json::from_slice::<&RawValue>(json) {
-            Ok(_) => {
-                buffer.extend_from_slice(json);
-                Ok(buffer)
-            }
-            Err(error) => Err(MessageError::NotJson(error)),
-        };
+        if let Some(json) = JsonText::check(json) {
+            return self.data_checked(json);
+        }
+        // The other parser says what is wrong with it.
+        let error = serde_json::from_slice::<&RawValue>(json).err();
+        let error = error.unwrap_or_else(|| serde::de::Error::custom("it is no JSON"));
+        self.data = Err(MessageError::NotJson(error));
         self
     }
 
@@ -108,19 +108,9 @@ impl<'a> MessageBuilder<'a> {
         self
     }
 
-    /// As [`data_raw`](Self::data_raw), with the white space that stands around the value in the text that it was
-    /// read from.
-    pub fn data_raw_in(mut self, json: &RawValue, text: &[u8]) -> Self {
-        let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
-        let before = text.iter().take_while(|byte| is_space(byte)).count();
-        let after = text.iter().rev().take_while(|byte| is_space(byte)).count();
-        if text.get(before..text.len().saturating_sub(after)) != Some(json.get().as_bytes()) {
-            return self.data_raw(json);
-        }
-        let mut buffer = self.take_buffer();
-        buffer.extend_from_slice(text);
-        self.data = Ok(buffer);
-        self
+    /// Data that was checked to be JSON, kept as it stands.
+    pub fn data_checked(self, json: JsonText<'_>) -> Self {
+        self.data_trusted(json.as_bytes())
     }
 
     /// Data that is a text; the same as [`data`](Self::data), faster.
@@ -283,21 +273,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn white_space_around_a_value_is_kept_and_nothing_else_is_let_in() {
+    fn white_space_around_a_value_is_kept() {
         let text = b" {\"a\": 1}\r\n";
-        let json: &RawValue = serde_json::from_slice(text).unwrap();
-        let data = |text: &[u8]| {
-            BaseMessage::builder("me")
-                .data_raw_in(json, text)
-                .build()
-                .unwrap()
-                .data_bytes()
-                .to_vec()
-        };
-        assert_eq!(data(text), text);
-        for other in [&b"{\"a\": 1} x"[..], b"", b" ", b"{}", b"\x0c{\"a\": 1}"] {
-            assert_eq!(data(other), b"{\"a\": 1}", "{other:?}");
-        }
+        let message = BaseMessage::builder("me").data_json(text).build().unwrap();
+        assert_eq!(message.data_bytes(), text);
+        let error = BaseMessage::builder("me").data_json(b"{\"a\" 1}").build().unwrap_err();
+        assert!(error.to_string().contains("column 6"), "{error}");
     }
 
     proptest::proptest! {

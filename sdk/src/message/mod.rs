@@ -3,6 +3,7 @@
 mod builder;
 mod fields;
 mod form;
+mod json;
 pub(crate) mod raw;
 mod wire;
 
@@ -17,6 +18,7 @@ use uuid::Uuid;
 pub use builder::{MessageBuilder, MessageError};
 pub use fields::{FieldError, Fields};
 pub use form::Form;
+pub use json::JsonText;
 use raw::{MessageRef, Part};
 
 use crate::{Topic, TraceContext};
