@@ -20,9 +20,18 @@ use super::inbound::Inbound;
 use super::output::{Output, Source};
 use super::parser::{self, Bounds, Command, ParseError, Parsed};
 use super::protocol::{ConnectOptions, text};
-use super::publishing::Publishing;
+use super::publishing::{Publishing, Waiting};
+use super::ready::Hush;
 use crate::auth::{Access, Credentials};
 use crate::limits::{LimitError, MAX_CONTROL_LINE};
+
+/// What publishing stops at.
+enum Stop {
+    /// A message that has to wait for room.
+    Full(Waiting),
+    /// A command that is no message.
+    Other,
+}
 
 /// The side of a connection that comes in.
 pub(super) struct Session<'a> {
@@ -107,33 +116,55 @@ impl<'a> Session<'a> {
     }
 
     async fn carry_out(&mut self, inbound: &mut Inbound) -> Result<(), End> {
+        while let Some(stop) = self.publish_all(inbound)? {
+            match (stop, &self.publishing) {
+                (Stop::Full(waiting), Some(publishing)) => {
+                    publishing.wait_for_room(waiting, self.output).await?;
+                }
+                _ => self.control_next(inbound).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes what has come, up to another command or to a message that has to wait; those who get the messages
+    /// are woken at the end. Gives nothing once all is carried out that is whole.
+    fn publish_all(&mut self, inbound: &mut Inbound) -> Result<Option<Stop>, End> {
+        let _hush = Hush::new();
         loop {
             let unread = inbound.unread();
             if unread.is_empty() {
                 inbound.need(1);
-                return Ok(());
+                return Ok(None);
             }
             if self.publishing.is_none() && !matches!(unread, [b'C' | b'c', ..]) {
                 return Err(End::Error(text::AUTHORIZATION.into()));
             }
-            let (command, len) = match parser::parse(unread, &self.bounds) {
-                Ok(Parsed::Command(command, len)) => (command, len),
-                Ok(Parsed::Incomplete(needed)) => {
-                    inbound.need(needed);
-                    return Ok(());
-                }
-                Err(error) => return Err(End::Error(fault(error).into())),
-            };
-            match (command, &mut self.publishing) {
-                (Command::Publish(publish), Some(publishing)) => {
-                    if let Some(waiting) = publishing.publish(&publish, self.output)? {
-                        publishing.wait_for_room(waiting, self.output).await?;
+            match (parser::parse(unread, &self.bounds), &mut self.publishing) {
+                (Ok(Parsed::Command(Command::Publish(publish), len)), Some(publishing)) => {
+                    let waiting = publishing.publish(&publish, self.output)?;
+                    inbound.consume(len);
+                    if let Some(waiting) = waiting {
+                        return Ok(Some(Stop::Full(waiting)));
                     }
                 }
-                (command, _) => self.control(command).await?,
+                (Ok(Parsed::Command(..)), _) => return Ok(Some(Stop::Other)),
+                (Ok(Parsed::Incomplete(needed)), _) => {
+                    inbound.need(needed);
+                    return Ok(None);
+                }
+                (Err(error), _) => return Err(End::Error(fault(error).into())),
             }
+        }
+    }
+
+    /// Carries out the next command, which is whole and no message.
+    async fn control_next(&mut self, inbound: &mut Inbound) -> Result<(), End> {
+        if let Ok(Parsed::Command(command, len)) = parser::parse(inbound.unread(), &self.bounds) {
+            self.control(command).await?;
             inbound.consume(len);
         }
+        Ok(())
     }
 
     /// Carries out what is no message.
