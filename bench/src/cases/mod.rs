@@ -2,6 +2,8 @@
 
 mod durable;
 mod fan;
+#[cfg(feature = "bench-peers")]
+mod gateway;
 pub(crate) mod idle;
 pub(crate) mod matching;
 mod memory;
@@ -97,6 +99,12 @@ const CASES: &[Case] = &[
         name: "nats_work_queue",
         about: "confirmed publishes to JetStream, 8 workers that acknowledge each message",
         sides: nats::work_queue,
+    },
+    #[cfg(feature = "bench-peers")]
+    Case {
+        name: "gateway",
+        about: "one NATS client publishes through a host's door, another subscribes; beside a NATS server",
+        sides: gateway::sides,
     },
     Case {
         name: "memory",
