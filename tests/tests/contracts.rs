@@ -1,4 +1,4 @@
-//! The document of the delivery contract and the tests that prove it name each other.
+//! The documents of the delivery contract and of the log, and the tests that prove them, name each other.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
 use std::fs;
@@ -32,8 +32,9 @@ fn sentences() -> Vec<(PathBuf, String)> {
 }
 
 #[test]
-fn every_sentence_of_the_delivery_contract_names_a_test_that_exists() {
-    let document = document();
+fn every_sentence_of_the_contracts_names_a_test_that_exists() {
+    let log = fs::read_to_string(root().join("docs/contracts/log.md")).unwrap();
+    let document = document() + &log;
     let mut named = 0;
     for row in document.lines().filter(|line| line.starts_with("| ") && !line.contains("proven by"))
     {
