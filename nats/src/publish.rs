@@ -44,9 +44,22 @@ pub(crate) enum Identity<'a> {
 #[derive(Debug, Clone)]
 pub(crate) struct Outgoing {
     subject: Subject,
-    headers: HeaderMap,
+    message: BaseMessage,
     payload: Bytes,
     way: Way,
+}
+
+impl Outgoing {
+    /// Its headers; made for each time that it is sent, which is once for nearly all.
+    fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        wire::headers(&self.message, |name, value| append(&mut headers, name, value));
+        if let Way::Durable { id: Some(id), .. } = self.way {
+            let mut text = Uuid::encode_buffer();
+            headers.insert(wire::header::ID, &*id.as_hyphenated().encode_lower(&mut text));
+        }
+        headers
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -57,6 +70,8 @@ enum Way {
     /// Messages of one partition go one after another.
     Durable {
         partition: Option<u16>,
+        /// The id that the server knows it by, where it has not named itself.
+        id: Option<Uuid>,
     },
 }
 
@@ -114,11 +129,11 @@ impl Publisher {
             admission.admit(topic, message)?;
         }
         // What is published starts over in each slot.
-        let fresh = (message.attempt() > 0).then(|| message.clone().with_attempt(0));
-        let message = fresh.as_ref().unwrap_or(message);
-        let mut headers = HeaderMap::new();
-        wire::headers(message, |name, value| append(&mut headers, name, value));
-        let payload = match wire::payload(message)? {
+        let message = match message.attempt() {
+            0 => message.clone(),
+            _ => message.clone().with_attempt(0),
+        };
+        let payload = match wire::payload(&message)? {
             std::borrow::Cow::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
             std::borrow::Cow::Owned(bytes) => Bytes::from(bytes),
         };
@@ -129,20 +144,17 @@ impl Publisher {
         if !self.streams.keep(topic) {
             let reply = message.reply_to().map(|reply| Subject::from(reply.as_str()));
             let subject = Subject::from(topic.as_str());
-            return Ok(Outgoing { subject, headers, payload, way: Way::Core { reply } });
+            return Ok(Outgoing { subject, message, payload, way: Way::Core { reply } });
         }
         // A tool that names its message knows why.
-        if message.form() == Form::Message || message.field(wire::header::ID).is_none() {
-            let mut text = Uuid::encode_buffer();
-            let id = self.id(topic, message, identity).as_hyphenated().encode_lower(&mut text);
-            headers.insert(wire::header::ID, &*id);
-        }
+        let is_named = message.form() != Form::Message && message.field(wire::header::ID).is_some();
+        let id = (!is_named).then(|| self.id(topic, &message, identity));
         let partition = message.key().map(|key| subject::partition(key, self.partitions));
         let subject = match partition {
             Some(partition) => Subject::from(subject::keyed(partition, topic.as_str())),
             None => Subject::from(topic.as_str()),
         };
-        Ok(Outgoing { subject, headers, payload, way: Way::Durable { partition } })
+        Ok(Outgoing { subject, message, payload, way: Way::Durable { partition, id } })
     }
 
     fn id(&self, topic: &Topic, message: &BaseMessage, identity: Identity<'_>) -> Uuid {
@@ -171,8 +183,8 @@ impl Publisher {
         for outgoing in all {
             match outgoing.way {
                 Way::Core { .. } => core.push(outgoing),
-                Way::Durable { partition: None } => alone.push(outgoing),
-                Way::Durable { partition: Some(partition) } => {
+                Way::Durable { partition: None, .. } => alone.push(outgoing),
+                Way::Durable { partition: Some(partition), .. } => {
                     keyed.entry(partition).or_default().push(outgoing);
                 }
             }
@@ -230,7 +242,8 @@ impl Publisher {
     }
 
     async fn send_core(&self, outgoing: Outgoing) -> Result<(), PublishError> {
-        let Outgoing { subject, headers, payload, way } = outgoing;
+        let headers = outgoing.headers();
+        let Outgoing { subject, payload, way, .. } = outgoing;
         let client = &self.connection.client;
         let sent = match way {
             Way::Core { reply: Some(reply) } => {
@@ -290,7 +303,7 @@ async fn store_once(
     outgoing: &Outgoing,
 ) -> Result<(), jetstream::context::PublishError> {
     let message =
-        PublishMessage::build().headers(outgoing.headers.clone()).payload(outgoing.payload.clone());
+        PublishMessage::build().headers(outgoing.headers()).payload(outgoing.payload.clone());
     jetstream.send_publish(outgoing.subject.clone(), message).await?.await.map(drop)
 }
 
