@@ -30,6 +30,10 @@ use clap::Parser;
 use args::Cli;
 use output::Output;
 
+/// Messages are made on one core and let go on another, which this allocator is good at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let output = Output::new(cli.global.color, cli.global.verbosity());

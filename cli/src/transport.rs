@@ -76,8 +76,16 @@ fn durable(config: &Config) -> DurableOptions {
     let patterns: Vec<_> = topics.filter(|pattern| pattern.as_str() != DEAD).cloned().collect();
     let stream = config.bus.nats.stream.clone();
     let topics = (!patterns.is_empty()).then_some(DurableTopics { stream, patterns });
-    let replicas = config.bus.nats.replicas;
-    DurableOptions { topics: topics.into_iter().collect(), replicas, ..DurableOptions::default() }
+    let NatsConfig { replicas, partitions, ack_wait, confirm_acks, .. } = config.bus.nats;
+    let topics = topics.into_iter().collect();
+    DurableOptions {
+        topics,
+        replicas,
+        partitions,
+        ack_wait,
+        confirm_acks,
+        ..DurableOptions::default()
+    }
 }
 
 #[cfg(test)]

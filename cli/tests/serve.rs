@@ -240,10 +240,7 @@ fn what_a_host_cannot_finish_it_says() {
         let pool = "worker_pool = { shutdown_timeout = \"200ms\" }";
         format!("[[plugins.register]]\nid = \"{plugin}\"\n{pool}\n")
     });
-    folder.write(
-        "echo-core.toml",
-        &format!("[shutdown]\ntimeout = \"200ms\"\n{}", brief.concat()),
-    );
+    folder.write("echo-core.toml", &format!("[shutdown]\ntimeout = \"200ms\"\n{}", brief.concat()));
     let host = Host::start(&folder, &[]);
     folder.expect(0, &["publish", "test.run.start", &run_of("long", &["sleep", "86305"])]);
     eventually(|| !processes_with("sleep 86305").is_empty());
@@ -265,6 +262,18 @@ fn a_port_that_is_taken_is_named() {
     assert!(said.contains(host.said("nats")) && said.contains("gateway.nats"), "{said}");
 }
 
+/// What the HTTP door answers to a request of these lines, the first and the headers, and this body.
+fn http(host: &Host, lines: &str, body: &str) -> String {
+    let address = host.said("http");
+    let mut stream = TcpStream::connect(address).unwrap();
+    let lines = lines.replace('\n', "\r\n");
+    let head = format!("{lines}\r\nHost: {address}\r\nContent-Length: {}\r\n", body.len());
+    write!(stream, "{head}Connection: close\r\n\r\n{body}").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
 #[test]
 fn the_doors_speak_nats_and_http() {
     let folder = Folder::new();
@@ -273,10 +282,67 @@ fn the_doors_speak_nats_and_http() {
     let mut greeting = [0; 5];
     nats.read_exact(&mut greeting).unwrap();
     assert_eq!(&greeting, b"INFO ");
-    let address = host.said("http");
-    let mut http = TcpStream::connect(address).unwrap();
-    write!(http, "GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    http.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let health = http(&host, "GET /healthz HTTP/1.1", "");
+    assert!(health.starts_with("HTTP/1.1 200") && health.contains("healthy"), "{health}");
+
+    let url = folder.expect(0, &["url", "--json"]).json();
+    let token = format!("Authorization: Bearer {}", url["token"].as_str().unwrap());
+    let mut subscriber = Running::start(&folder, &["subscribe", "from.http", "-n", "1"]);
+    subscriber.until("listening");
+    let publish = "POST /v1/publish/from.http HTTP/1.1";
+    let refused = http(&host, publish, "1");
+    assert!(refused.starts_with("HTTP/1.1 401") && refused.contains("echo-core url"), "{refused}");
+    let page = format!("{publish}\n{token}\nOrigin: https://page.example");
+    let refused = http(&host, &page, "1");
+    assert!(
+        refused.starts_with("HTTP/1.1 403") && refused.contains("allowed_origins"),
+        "{refused}"
+    );
+    let event = r#"{"specversion":"1.0","id":"e1","source":"/s","type":"t","data":{"a":1}}"#;
+    let cloud = format!("{publish}\n{token}\nContent-Type: application/cloudevents+json");
+    let taken = http(&host, &cloud, event);
+    assert!(taken.starts_with("HTTP/1.1 202"), "{taken}");
+    assert_eq!(subscriber.end().lines()[0]["message"]["data"], json!({"a": 1}));
+
+    let question = r#"{"run_id":"r","suite":"s","command":["echo","hi"],"timeout":"5s"}"#;
+    let request = format!("POST /v1/request/service.exec.local HTTP/1.1\n{token}");
+    let answer = http(&host, &request, question);
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.contains(r#""stdout":"hi\n""#),
+        "{answer}"
+    );
+    let metrics = http(&host, &format!("GET /metrics HTTP/1.1\n{token}"), "");
+    let counted = r#"echo_messages_acknowledged_total{slot="process"} 1"#;
+    assert!(metrics.contains(counted), "{metrics}");
+    let topics = http(&host, &format!("GET /v1/topics HTTP/1.1\n{token}"), "");
+    assert!(topics.contains("service.exec.local"), "{topics}");
+    let document = http(&host, "GET /openapi.json HTTP/1.1", "");
+    assert!(document.contains(r#""openapi": "3.1.0""#), "{document}");
+}
+
+/// A WebSocket opens, and an event stream goes on until the host ends.
+#[test]
+fn streams_are_told_when_the_host_ends() {
+    let folder = Folder::new();
+    let host = Host::start(&folder, &["--open"]);
+    let open = |lines: &str| {
+        let mut stream = TcpStream::connect(host.said("http")).unwrap();
+        write!(stream, "{lines}\r\nHost: localhost\r\n\r\n").unwrap();
+        stream
+    };
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13";
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    let mut socket = open(&format!("GET /v1/ws HTTP/1.1\r\n{upgrade}\r\n{key}"));
+    let mut status = [0; 12];
+    socket.read_exact(&mut status).unwrap();
+    assert_eq!(&status, b"HTTP/1.1 101");
+    let mut events = open("GET /v1/subscribe/some.%3E HTTP/1.1");
+    events.read_exact(&mut status).unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200");
+    folder.expect(0, &["publish", "some.topic", "7"]);
+    assert_eq!(host.end().code, 0);
+    let mut all = String::new();
+    events.read_to_string(&mut all).unwrap();
+    let (message, end) = (all.find("event: some.topic\n").unwrap(), all.find("event: $end\n"));
+    assert!(end.is_some_and(|end| message < end) && all.contains("\"closing\""), "{all}");
 }
