@@ -92,6 +92,7 @@ fn durable(config: &Config) -> DurableOptions {
 mod tests {
     use super::*;
     use echo_sdk::Pattern;
+    use std::time::Duration;
 
     #[test]
     fn durable_topics_share_a_stream_and_dead_letters_have_their_own() {
@@ -102,6 +103,12 @@ mod tests {
         let [topics] = &durable(&config).topics[..] else { panic!("one stream") };
         assert_eq!(topics.stream, "ECHO");
         assert_eq!(topics.patterns, [Pattern::new("orders.>").unwrap()]);
+        config.bus.nats.partitions = 4;
+        config.bus.nats.ack_wait = Duration::from_secs(3);
+        config.bus.nats.confirm_acks = true;
+        let durable = durable(&config);
+        let said = (durable.partitions, durable.ack_wait, durable.confirm_acks);
+        assert_eq!(said, (4, Duration::from_secs(3), true));
     }
 
     #[tokio::test]

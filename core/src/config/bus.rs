@@ -84,6 +84,11 @@ impl BusConfig {
                 "`bus.nats.stream` names no stream; use letters, digits, `-` and `_`",
             ),
             (
+                nats.ack_wait < Duration::from_secs(1),
+                "/bus/nats/ack_wait",
+                "`bus.nats.ack_wait` is below 1s; hosts say three times in it that they live",
+            ),
+            (
                 nats.cert.is_some() != nats.key.is_some(),
                 "/bus/nats",
                 "`bus.nats.cert` and `bus.nats.key` go together; set both or none",
@@ -202,6 +207,16 @@ pub struct NatsConfig {
     /// On how many servers of a cluster it is kept.
     #[schemars(range(min = 1, max = 5))]
     pub replicas: usize,
+    /// Over how many partitions the ordering keys of durable topics are spread: as many keys are at work at a time,
+    /// over all hosts of a slot. All hosts of a bus say the same.
+    #[schemars(range(min = 1, max = 256))]
+    pub partitions: u16,
+    /// How long after a host was killed its durable messages go to another one. A message may be handled for longer.
+    #[serde(with = "duration")]
+    #[schemars(schema_with = "duration::schema")]
+    pub ack_wait: Duration,
+    /// Whether a durable message counts as handled only once the server has confirmed that it knows.
+    pub confirm_acks: bool,
 }
 
 impl Default for NatsConfig {
@@ -217,6 +232,9 @@ impl Default for NatsConfig {
             key: None,
             stream: "ECHO".to_owned(),
             replicas: 1,
+            partitions: 16,
+            ack_wait: Duration::from_secs(30),
+            confirm_acks: false,
         }
     }
 }
