@@ -31,8 +31,8 @@ const ROUND_BYTES: usize = 256 * 1024;
 pub(super) enum Source {
     /// From the bus, all of them.
     Alone(Subscription),
-    /// From its group, its share.
-    Shared(Member),
+    /// From its group, its share. In a box, since few are.
+    Shared(Box<Member>),
 }
 
 impl Source {
@@ -120,6 +120,10 @@ impl Output {
     }
 
     pub(super) fn subscribe(&mut self, sid: &[u8], pattern: Pattern, source: Source) {
+        if self.entries.capacity() == 0 {
+            // Many connections have one subscription; left to itself this makes room for four.
+            self.entries = Slab::with_capacity(1);
+        }
         let place = self.entries.vacant_entry();
         let number = place.key();
         if let MapEntry::Vacant(free) = self.by_sid.entry(sid.into()) {

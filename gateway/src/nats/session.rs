@@ -276,7 +276,7 @@ impl<'a> Session<'a> {
         if let Some(queue) = queue {
             let pressure = Arc::clone(self.output.lock().pressure());
             let member = self.door.groups.join(transport, queue, pattern, &pressure).await?;
-            return Ok(Source::Shared(member));
+            return Ok(Source::Shared(Box::new(member)));
         }
         // It waits for this task to run, and never for the client: see the module `output`.
         let options = SubscribeOptions { capacity: CAPACITY, overflow: Overflow::Block };
