@@ -83,7 +83,6 @@ impl BenchError {
     }
 
     /// A peer's fault.
-    #[cfg_attr(not(feature = "bench-peers"), expect(dead_code, reason = "peers fail with it"))]
     pub(crate) fn peer(peer: &'static str, fault: impl std::fmt::Display) -> Self {
         Self::Peer { peer, fault: format!("failed: {fault}") }
     }

@@ -53,7 +53,16 @@ pub(crate) async fn host<P: Plugin>(
     place: Place<'_>,
     plugin: impl Fn(PluginContext) -> Result<P, PluginError> + Send + Sync + 'static,
 ) -> Result<Arc<Host>, BenchError> {
-    let builder = Host::builder().config(Config::default()).telemetry(exports()?);
+    host_with(Config::default(), place, plugin).await
+}
+
+/// The same with settings of the case's own.
+pub(crate) async fn host_with<P: Plugin>(
+    config: Config,
+    place: Place<'_>,
+    plugin: impl Fn(PluginContext) -> Result<P, PluginError> + Send + Sync + 'static,
+) -> Result<Arc<Host>, BenchError> {
+    let builder = Host::builder().config(config).telemetry(exports()?);
     Ok(Arc::new(builder.plugin(place.manifest()?, plugin).start().await?))
 }
 

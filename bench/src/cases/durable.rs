@@ -5,21 +5,85 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use echo_core::Config;
 use echo_log::{Durable, Log, LogError, Message, Options, Placed, Settlement, SlotId, Transaction};
+use echo_sdk::{BaseMessage, Pattern, Plugin, PluginError, ProcessingStatus, Topic};
 use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
 
 use crate::BenchError;
-use crate::harness::{Contender, Round};
-use crate::work::{DATA, OUTSTANDING};
+use crate::harness::{Contender, OURS, Round};
+use crate::ours::{Place, host_with};
+use crate::tally::Tally;
+use crate::work::{DATA, OUTSTANDING, TOPIC, message};
 
 pub(super) fn sides(runtime: &Runtime) -> Result<Vec<Contender>, BenchError> {
     runtime.block_on(async {
         #[cfg_attr(not(feature = "bench-peers"), expect(unused_mut, reason = "peers join"))]
-        let mut sides = vec![log()?];
+        let mut sides = vec![ours().await?, log()?];
         #[cfg(feature = "bench-peers")]
         sides.extend(crate::peers::durable().await?);
         Ok(sides)
     })
+}
+
+/// Acknowledges what it gets.
+struct Acknowledging {
+    handled: Arc<Tally>,
+}
+
+impl Plugin for Acknowledging {
+    fn name(&self) -> &str {
+        "bench"
+    }
+
+    async fn process_message(
+        &self,
+        _: &Topic,
+        message: &BaseMessage,
+    ) -> Result<ProcessingStatus, PluginError> {
+        std::hint::black_box(message);
+        self.handled.add(1);
+        Ok(ProcessingStatus::Acknowledged)
+    }
+}
+
+/// A host with a durable topic: a publish is confirmed once it is on disk, and each message is handled and
+/// acknowledged. So many tasks publish as there are publishes outstanding.
+async fn ours() -> Result<Contender, BenchError> {
+    let dir = tempfile::tempdir()?;
+    let handled = Arc::<Tally>::default();
+    let counting = Arc::clone(&handled);
+    let plugin = move |_| Ok(Acknowledging { handled: Arc::clone(&counting) });
+    let mut config = Config::default();
+    config.bus.durable.topics = vec![Pattern::new(TOPIC)?];
+    config.bus.durable.dir = dir.path().to_owned();
+    let host = host_with(config, Place::default(), plugin).await?;
+    let client = host.client("bench-client");
+    let topic = Topic::new(TOPIC)?;
+    Ok(Contender::new(OURS, move |messages| {
+        // The host and its files live as long as the rounds.
+        let _alive = (&host, &dir);
+        let (client, topic, handled) = (client.clone(), topic.clone(), Arc::clone(&handled));
+        async move {
+            let (before, began) = (handled.sum(), Instant::now());
+            let mut publishers = JoinSet::new();
+            for publisher in 0..OUTSTANDING as u64 {
+                let (client, topic) = (client.clone(), topic.clone());
+                publishers.spawn(async move {
+                    for _ in (publisher..messages).step_by(OUTSTANDING) {
+                        client.publish(&topic, message()?).await?;
+                    }
+                    Ok::<_, BenchError>(())
+                });
+            }
+            while let Some(publisher) = publishers.join_next().await {
+                publisher.map_err(|error| BenchError::peer(OURS, error))??;
+            }
+            handled.reach(before + messages).await;
+            Ok(Round::since(began, messages))
+        }
+    }))
 }
 
 /// The log under durable topics, by itself: each message is settled once it is confirmed.
