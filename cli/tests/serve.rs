@@ -1,5 +1,7 @@
 //! A host that stays, and the commands that speak to it.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 mod common;
 
 use std::io::{Read, Write};
