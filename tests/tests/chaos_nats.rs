@@ -188,7 +188,9 @@ async fn hosts_are_killed_at_random_and_every_message_is_acknowledged() {
             number += 256;
         }
     });
-    let mut random = TestRng::from_seed(RngAlgorithm::ChaCha, &rand_seed());
+    let seed = rand_seed();
+    println!("seed {seed:02x?}");
+    let mut random = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
     for kill in 1..=KILLS {
         // Anywhere between what was done by the last kill and a share more.
         let share = all / (KILLS + 1);
@@ -222,12 +224,11 @@ async fn hosts_are_killed_at_random_and_every_message_is_acknowledged() {
     );
 }
 
-/// Another one each time, which the output shows.
+/// Another one each time.
 fn rand_seed() -> [u8; 32] {
     let mut seed = [0; 32];
     let (low, high) = seed.split_at_mut(16);
     low.copy_from_slice(uuid::Uuid::now_v7().as_bytes());
     high.copy_from_slice(low);
-    println!("seed {low:02x?}");
     seed
 }
