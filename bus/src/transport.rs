@@ -98,17 +98,6 @@ impl Default for SubscribeOptions {
     }
 }
 
-/// A message in a receiver's hand.
-#[derive(Debug)]
-pub struct Delivery {
-    /// The topic that it was published to.
-    pub topic: Topic,
-    /// The message, its attempt counted.
-    pub message: BaseMessage,
-    /// How long it waited in the queue, where that was measured: a share of the messages is.
-    pub waited: Option<Duration>,
-}
-
 /// What becomes of the message in hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settlement {
@@ -125,8 +114,13 @@ pub trait Receiver: Send {
     /// With a message in hand already it is ready at once.
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<bool>;
 
-    /// The message in hand.
-    fn current(&self) -> Option<&Delivery>;
+    /// The message in hand, its attempt counted.
+    fn current(&self) -> Option<&Received>;
+
+    /// How long the message in hand waited in the queue, where that was measured: a share of the messages is.
+    fn waited(&self) -> Option<Duration> {
+        None
+    }
 
     /// Settles the message in hand; does nothing with empty hands.
     fn settle(&mut self, settlement: Settlement);
@@ -137,6 +131,12 @@ pub trait Receiver: Send {
     ///
     /// On an error, and when it is dropped before it returns, the message is in hand as before.
     fn commit(&mut self, effects: Vec<Received>) -> BoxFuture<'_, Result<(), PublishError>>;
+
+    /// [`commit`](Self::commit)s a single effect if that takes no waiting, and gives it back otherwise.
+    fn offer(&mut self, topic: &Topic, message: BaseMessage) -> Offer {
+        let _ = topic;
+        Offer::Busy(message)
+    }
 
     /// Publishes the dead letter of the message in hand past all bounds, and settles it as done. Errors as
     /// [`commit`](Self::commit).
@@ -217,6 +217,22 @@ pub trait Transport: Send + Sync {
         topic: &'a Topic,
         message: BaseMessage,
     ) -> BoxFuture<'a, Result<(), PublishError>>;
+
+    /// Publishes messages on one topic, one after another, which costs less than to [`publish`](Self::publish) each.
+    ///
+    /// When one is not taken, or the future is dropped, those before it are published and those after it are not.
+    fn publish_batch<'a>(
+        &'a self,
+        topic: &'a Topic,
+        messages: Vec<BaseMessage>,
+    ) -> BoxFuture<'a, Result<(), PublishError>> {
+        Box::pin(async move {
+            for message in messages {
+                self.publish(topic, message).await?;
+            }
+            Ok(())
+        })
+    }
 
     /// Publishes several messages, waiting for room for all of them: all or none.
     fn publish_all(&self, batch: Vec<Received>) -> BoxFuture<'_, Result<(), PublishError>>;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use echo_bus::{Delivery, Receiver, Settlement};
+use echo_bus::{Receiver, Settlement};
 use echo_sdk::{BoxFuture, PublishError, Received};
 
 use crate::held::{Answer, Held, Table};
@@ -20,7 +20,7 @@ pub(crate) struct NatsReceiver {
     /// What to settle the message in hand by, if it came from a stream.
     held: Option<Arc<Held>>,
     /// The message in hand with the attempts that the server has counted, where this host saw fewer.
-    older: Option<Delivery>,
+    older: Option<Received>,
     has_looked: bool,
 }
 
@@ -45,10 +45,9 @@ impl NatsReceiver {
         let Some(delivery) = self.inner.current() else { return };
         self.held = self.table.take(&delivery.message);
         let attempt = self.held.as_ref().map(|held| held.attempt());
-        self.older = attempt.filter(|attempt| *attempt > 1).map(|attempt| Delivery {
+        self.older = attempt.filter(|attempt| *attempt > 1).map(|attempt| Received {
             topic: delivery.topic.clone(),
             message: delivery.message.clone().with_attempt(attempt),
-            waited: delivery.waited,
         });
     }
 
@@ -105,8 +104,12 @@ impl Receiver for NatsReceiver {
         Poll::Ready(received)
     }
 
-    fn current(&self) -> Option<&Delivery> {
+    fn current(&self) -> Option<&Received> {
         self.older.as_ref().or_else(|| self.inner.current())
+    }
+
+    fn waited(&self) -> Option<Duration> {
+        self.inner.waited()
     }
 
     fn settle(&mut self, settlement: Settlement) {

@@ -71,9 +71,11 @@ impl Topic {
     /// [`TopicError`] when `text` is empty, too long, has an empty token, white space or a wildcard.
     pub fn new(text: impl AsRef<str>) -> Result<Self, TopicError> {
         let text = text.as_ref();
-        check_tokens(text)?;
-        if text.split('.').any(is_wildcard_like) {
-            return Err(TopicError::Wildcard { topic: text.to_owned() });
+        if !is_plain(text) {
+            check_tokens(text)?;
+            if is_wildcard_like(text) {
+                return Err(TopicError::Wildcard { topic: text.to_owned() });
+            }
         }
         Ok(Self(SmolStr::new(text)))
     }
@@ -157,6 +159,19 @@ impl Pattern {
         }
         topic_tokens.next().is_none()
     }
+}
+
+/// Whether a text is a topic of visible ASCII, as most are: seen in one pass. Others are looked at more closely.
+fn is_plain(text: &str) -> bool {
+    let mut after_dot = true;
+    let fits = text.bytes().all(|byte| {
+        let is_dot = byte == b'.';
+        let fits =
+            byte.is_ascii_graphic() && byte != b'*' && byte != b'>' && !(is_dot && after_dot);
+        after_dot = is_dot;
+        fits
+    });
+    fits && !after_dot && text.len() <= MAX_TOPIC_LEN
 }
 
 fn is_wildcard_like(token: &str) -> bool {

@@ -30,8 +30,13 @@ pub(crate) struct Case {
 const CASES: &[Case] = &[
     Case {
         name: "work_queue",
-        about: "one publisher, one topic, 8 workers; each message acknowledged; the message prebuilt",
+        about: "one publisher of batches of 64, one topic, 8 workers; each message acknowledged; the message prebuilt",
         sides: work_queue::prebuilt,
+    },
+    Case {
+        name: "work_queue_one_by_one",
+        about: "the same, each message published by itself",
+        sides: work_queue::one_by_one,
     },
     Case {
         name: "work_queue_fresh",

@@ -12,8 +12,16 @@ use crate::ours::{Place, host};
 use crate::tally::Tally;
 use crate::work::{Making, Reading, TOPIC, message};
 
+/// How many messages the publisher hands over at once.
+pub(super) const BATCH: u64 = 64;
+
 pub(super) fn prebuilt(runtime: &Runtime) -> Result<Vec<Contender>, BenchError> {
     sides(runtime, Making::Prebuilt)
+}
+
+/// No peer but the hand-made bus publishes in batches, so the others are as in `work_queue`.
+pub(super) fn one_by_one(runtime: &Runtime) -> Result<Vec<Contender>, BenchError> {
+    Ok(vec![runtime.block_on(ours(Making::Prebuilt, 1))?])
 }
 
 pub(super) fn fresh(runtime: &Runtime) -> Result<Vec<Contender>, BenchError> {
@@ -23,7 +31,7 @@ pub(super) fn fresh(runtime: &Runtime) -> Result<Vec<Contender>, BenchError> {
 fn sides(runtime: &Runtime, making: Making) -> Result<Vec<Contender>, BenchError> {
     runtime.block_on(async {
         #[cfg_attr(not(feature = "bench-peers"), expect(unused_mut, reason = "peers join"))]
-        let mut sides = vec![ours(making).await?];
+        let mut sides = vec![ours(making, BATCH).await?];
         #[cfg(feature = "bench-peers")]
         sides.extend(crate::peers::work_queue(making).await?);
         Ok(sides)
@@ -63,7 +71,8 @@ impl Plugin for Working {
     }
 }
 
-pub(super) async fn ours(making: Making) -> Result<Contender, BenchError> {
+/// A publisher that hands over so many messages at once.
+pub(super) async fn ours(making: Making, batch: u64) -> Result<Contender, BenchError> {
     let handled = Arc::<Tally>::default();
     let counting = Arc::clone(&handled);
     let plugin = move |_| Ok(Working { making, handled: Arc::clone(&counting) });
@@ -78,12 +87,23 @@ pub(super) async fn ours(making: Making) -> Result<Contender, BenchError> {
         let handled = Arc::clone(&handled);
         async move {
             let (before, began) = (handled.sum(), Instant::now());
-            for _ in 0..messages {
-                let message = match making {
-                    Making::Prebuilt => prebuilt.clone(),
-                    Making::Fresh => message()?,
-                };
-                client.publish(&topic, message).await?;
+            let make = || match making {
+                Making::Prebuilt => Ok(prebuilt.clone()),
+                Making::Fresh => message(),
+            };
+            let mut left = messages;
+            while left > 0 {
+                let count = left.min(batch);
+                if batch == 1 {
+                    client.publish(&topic, make()?).await?;
+                } else {
+                    let mut messages = Vec::with_capacity(count as usize);
+                    for _ in 0..count {
+                        messages.push(make()?);
+                    }
+                    client.publish_batch(&topic, messages).await?;
+                }
+                left -= count;
             }
             handled.reach(before + messages).await;
             Ok(Round::since(began, messages))

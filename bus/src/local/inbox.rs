@@ -9,9 +9,15 @@ use tokio::sync::oneshot;
 /// The first token of reply topics, as NATS clients name it.
 pub(super) const PREFIX: &str = "_INBOX.";
 
+/// Whether a topic is one of those that answers arrive at.
+pub(super) fn is_inbox(topic: &Topic) -> bool {
+    topic.as_str().starts_with(PREFIX)
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Inboxes {
-    open: DashMap<Topic, oneshot::Sender<BaseMessage>>,
+    /// The topics are the bus's own, so nobody can aim at collisions.
+    open: DashMap<Topic, oneshot::Sender<BaseMessage>, foldhash::fast::RandomState>,
     next: AtomicU64,
 }
 
@@ -37,7 +43,7 @@ impl Inboxes {
 
     /// Gives a message to whoever waits for it; hands it back when it is no answer to a request.
     pub(super) fn deliver(&self, topic: &Topic, message: BaseMessage) -> Option<BaseMessage> {
-        if !topic.as_str().starts_with(PREFIX) {
+        if !is_inbox(topic) {
             return Some(message);
         }
         match self.open.remove(topic) {
@@ -48,7 +54,7 @@ impl Inboxes {
 
     /// Whether somebody waits for an answer there.
     pub(super) fn is_open(&self, topic: &Topic) -> bool {
-        topic.as_str().starts_with(PREFIX) && self.open.contains_key(topic)
+        is_inbox(topic) && self.open.contains_key(topic)
     }
 
     pub(super) fn close(&self) {

@@ -179,7 +179,7 @@ impl Queue {
 
     /// Adds a message that the log keeps, for which room was reserved.
     pub(super) fn push_kept(&self, topic: Topic, message: BaseMessage, sequence: u64) {
-        self.enqueue(Entry { topic, message, queued_at: KEPT | sequence });
+        self.enqueue(Entry::new(topic, message, KEPT | sequence));
     }
 
     /// The same, for one that waits for its retry.
@@ -190,7 +190,7 @@ impl Queue {
         sequence: u64,
         delay: Duration,
     ) {
-        self.delay(Entry { topic, message, queued_at: KEPT | sequence }, delay);
+        self.delay(Entry::new(topic, message, KEPT | sequence), delay);
     }
 
     /// Tells the log what the slot makes of a message.
@@ -204,7 +204,7 @@ impl Queue {
     pub(super) fn delay(self: &Arc<Self>, entry: Entry, delay: Duration) {
         self.count_delayed(true);
         let wait = if entry.key().is_some() {
-            let message = entry.message.clone();
+            let message = entry.received.message.clone();
             self.lanes.hold_back(entry);
             Wait::Key(message)
         } else {

@@ -129,7 +129,13 @@ impl Detach {
 }
 
 /// Every so many messages of a thread, one has its time in the queue measured.
-const MEASURE_EVERY: u32 = 8;
+const MEASURE_EVERY: u32 = 32;
+
+/// How many messages of a batch stand in a queue as one.
+const BATCH: usize = 32;
+
+/// How many messages of a batch go into the log at once.
+const LASTING_BATCH: usize = 256;
 
 thread_local! {
     static PUBLISHED: Cell<u32> = const { Cell::new(0) };
@@ -237,6 +243,73 @@ impl LocalTransport {
         })
     }
 
+    /// The queue that messages on a topic can be pushed to several at once, if it is the only one.
+    fn batch_queue(&self, topic: &Topic) -> Option<Arc<Queue>> {
+        if inbox::is_inbox(topic) || self.lasts(topic).is_some() {
+            return None;
+        }
+        self.0.router.with_route(topic, |queues| match queues {
+            [queue] if queue.takes_batches() => Some(Arc::clone(queue)),
+            _ => None,
+        })
+    }
+
+    /// How many of these, from the first, are admitted.
+    fn admitted(&self, topic: &Topic, messages: &[BaseMessage]) -> Result<usize, PublishError> {
+        for (place, message) in messages.iter().enumerate() {
+            match self.check(topic, message) {
+                Err(error) if place == 0 => return Err(error),
+                Err(_) => return Ok(place),
+                Ok(()) => {}
+            }
+        }
+        Ok(messages.len())
+    }
+
+    async fn deliver_batch(
+        &self,
+        topic: &Topic,
+        messages: Vec<BaseMessage>,
+    ) -> Result<(), PublishError> {
+        let mut left = messages.into_iter();
+        while self.lasts(topic).is_some() && left.len() > 0 {
+            // What goes into the log together is confirmed together.
+            let next = left.as_slice().get(..LASTING_BATCH).unwrap_or(left.as_slice());
+            let admitted = self.admitted(topic, next)?;
+            let received = |message| Received { topic: topic.clone(), message };
+            self.publish_kept(left.by_ref().take(admitted).map(received).collect()).await?;
+        }
+        while left.len() > 0 {
+            let room = match self.batch_queue(topic) {
+                Some(queue) => {
+                    let next = left.as_slice().get(..BATCH).unwrap_or(left.as_slice());
+                    let admitted = self.admitted(topic, next)?;
+                    let mut room = queue.room.reserve_some(admitted as u64) as usize;
+                    if room == 0 {
+                        room = queue.reserve_many(admitted).await.redeem().1;
+                    }
+                    if room > 0 {
+                        // A batch that fits as a whole is passed on as it came.
+                        let batch = if room == left.len() {
+                            std::mem::take(&mut left).collect()
+                        } else {
+                            left.by_ref().take(room).collect()
+                        };
+                        queue.push_batch(topic, batch);
+                    }
+                    room
+                }
+                None => 0,
+            };
+            if room == 0
+                && let Some(message) = left.next()
+            {
+                self.publish(topic, message).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Reserves room for a batch in every queue that gets messages of it past the log, waiting where there is
     /// none: by queue, with the places of its messages.
     async fn reserve_all(
@@ -309,13 +382,9 @@ impl LocalTransport {
 
 fn push_all(queues: &[&Arc<Queue>], topic: &Topic, message: BaseMessage) {
     let measured = is_measured();
-    let Some((last, others)) = queues.split_last() else {
-        return;
-    };
-    for queue in others {
-        queue.push(topic, message.clone(), measured);
+    for (queue, message) in queues.iter().zip(message.shares(queues.len())) {
+        queue.push(topic, message, measured);
     }
-    last.push(topic, message, measured);
 }
 
 impl Transport for LocalTransport {
@@ -365,6 +434,14 @@ impl Transport for LocalTransport {
         })
     }
 
+    fn publish_batch<'a>(
+        &'a self,
+        topic: &'a Topic,
+        messages: Vec<BaseMessage>,
+    ) -> BoxFuture<'a, Result<(), PublishError>> {
+        Box::pin(self.deliver_batch(topic, messages))
+    }
+
     fn publish_all(&self, batch: Vec<Received>) -> BoxFuture<'_, Result<(), PublishError>> {
         Box::pin(async move {
             if batch.iter().any(|received| self.lasts(&received.topic).is_some()) {
@@ -392,18 +469,23 @@ impl Transport for LocalTransport {
         timeout: Duration,
     ) -> BoxFuture<'a, Result<BaseMessage, RequestError>> {
         Box::pin(async move {
-            let deadline = tokio::time::Instant::now() + timeout;
-            let timed_out = |_| RequestError::TimedOut { topic: topic.clone(), timeout };
             if self.0.router.with_route(topic, <[_]>::is_empty) {
                 return Err(RequestError::NoResponders { topic: topic.clone() });
             }
             let inbox = self.0.inboxes.open()?;
             let message = message.with_reply_to(inbox.topic()).map_err(PublishError::from)?;
-            tokio::time::timeout_at(deadline, self.publish(topic, message))
-                .await
-                .map_err(timed_out)??;
-            let answer = tokio::time::timeout_at(deadline, inbox.answer()).await;
-            answer.map_err(timed_out)?.ok_or(RequestError::Publish(PublishError::Closed))
+            let asking = async {
+                match self.offer(topic, message) {
+                    Offer::Taken => {}
+                    Offer::Refused(error) => return Err(error),
+                    Offer::Busy(message) => self.publish(topic, message).await?,
+                }
+                inbox.answer().await.ok_or(PublishError::Closed)
+            };
+            match tokio::time::timeout(timeout, asking).await {
+                Ok(answer) => Ok(answer?),
+                Err(_) => Err(RequestError::TimedOut { topic: topic.clone(), timeout }),
+            }
         })
     }
 

@@ -30,8 +30,7 @@ use crate::transport::{Receiver, Slot, SlotStats};
 /// A message in a queue; one cache line.
 #[derive(Debug)]
 pub(super) struct Entry {
-    pub(super) topic: Topic,
-    pub(super) message: BaseMessage,
+    pub(super) received: Received,
     /// When it was queued, in nanoseconds of the queue's own clock; 0 where that was not measured. From [`KEPT`]
     /// on its sequence in the log, for one that is kept there.
     pub(super) queued_at: u64,
@@ -41,17 +40,35 @@ pub(super) struct Entry {
 pub(super) const KEPT: u64 = 1 << 63;
 
 impl Entry {
+    pub(super) fn new(topic: Topic, message: BaseMessage, queued_at: u64) -> Self {
+        Self { received: Received { topic, message }, queued_at }
+    }
+
     pub(super) fn key(&self) -> Option<&str> {
-        self.message.key()
+        self.received.message.key()
     }
 
     /// Its sequence in the log, if it is kept there.
     pub(super) fn sequence(&self) -> Option<u64> {
         self.queued_at.checked_sub(KEPT)
     }
+}
 
-    fn into_received(self) -> Received {
-        Received { topic: self.topic, message: self.message }
+/// Messages on one topic, without a key, that were published together.
+#[derive(Debug)]
+pub(super) struct Batch {
+    topic: Topic,
+    messages: std::vec::IntoIter<BaseMessage>,
+    /// As in [`Entry`], of the first.
+    queued_at: u64,
+}
+
+impl Iterator for Batch {
+    type Item = Entry;
+
+    fn next(&mut self) -> Option<Entry> {
+        let message = self.messages.next()?;
+        Some(Entry::new(self.topic.clone(), message, std::mem::take(&mut self.queued_at)))
     }
 }
 
@@ -59,6 +76,7 @@ impl Entry {
 #[derive(Debug)]
 pub(super) enum Ticket {
     Message(Entry),
+    Batch(Batch),
     /// A lane has messages; whoever holds this owns the lane.
     Lane(LaneId),
 }
@@ -209,7 +227,24 @@ impl Queue {
         let queued_at = if measured { self.clock() } else { 0 };
         // A message that is published again starts over in each slot.
         let message = message.with_attempt(0);
-        self.enqueue(Entry { topic: topic.clone(), message, queued_at });
+        self.enqueue(Entry::new(topic.clone(), message, queued_at));
+    }
+
+    /// Whether several messages may be pushed at once.
+    pub(super) fn takes_batches(&self) -> bool {
+        self.overflow == Overflow::Block
+    }
+
+    /// Adds messages for which room was reserved.
+    pub(super) fn push_batch(&self, topic: &Topic, mut messages: Vec<BaseMessage>) {
+        let keeps_keys = self.reader == Reader::Workers;
+        if keeps_keys && messages.iter().any(|message| message.key().is_some()) {
+            return messages.into_iter().for_each(|message| self.push(topic, message, false));
+        }
+        messages.iter_mut().for_each(|message| message.set_attempt(0));
+        let (topic, messages) = (topic.clone(), messages.into_iter());
+        self.ready.push(Ticket::Batch(Batch { topic, messages, queued_at: self.clock() }));
+        self.idle.wake_one();
     }
 
     /// Adds a message past the bound.
@@ -290,6 +325,11 @@ impl Queue {
         loop {
             let dropped = match self.ready.steal() {
                 Steal::Success(Ticket::Message(entry)) => Some(entry),
+                Steal::Success(Ticket::Batch(mut batch)) => {
+                    let oldest = batch.next();
+                    batch.for_each(|entry| self.ready.push(Ticket::Message(entry)));
+                    oldest
+                }
                 Steal::Success(Ticket::Lane(lane)) => {
                     let entry = self.lanes.drop_oldest(lane);
                     self.ready.push(Ticket::Lane(lane));
@@ -468,6 +508,7 @@ impl Slot for LocalSlot {
         loop {
             match self.queue.ready.steal() {
                 Steal::Success(Ticket::Message(entry)) => entries.push(entry),
+                Steal::Success(Ticket::Batch(batch)) => entries.extend(batch),
                 Steal::Success(Ticket::Lane(_)) | Steal::Retry => {}
                 Steal::Empty => break,
             }
@@ -475,7 +516,7 @@ impl Slot for LocalSlot {
         entries.extend(self.queue.lanes.drain());
         entries.extend(self.queue.delays.take(&self.queue));
         self.queue.release(entries.len());
-        entries.into_iter().map(Entry::into_received).collect()
+        entries.into_iter().map(|entry| entry.received).collect()
     }
 
     fn idle(&self) -> BoxFuture<'_, ()> {

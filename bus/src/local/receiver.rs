@@ -6,15 +6,15 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use crossbeam::deque::Worker;
-use echo_sdk::{BaseMessage, BoxFuture, MessageStream, PublishError, Received};
+use echo_sdk::{BaseMessage, BoxFuture, MessageStream, Offer, PublishError, Received, Topic};
 
 use super::LocalTransport;
 use super::durable::Follows;
 use super::feed::due_in;
 use super::kept::Bound;
 use super::lanes::LaneId;
-use super::queue::{Entry, KEPT, Queue, Ticket};
-use crate::transport::{Delivery, Receiver, Settlement, Transport};
+use super::queue::{Batch, Entry, Queue, Ticket};
+use crate::transport::{Receiver, Settlement, Transport};
 
 /// How many messages of a lane, or from its own queue, a receiver takes before others have their turn.
 const TURN: u32 = 32;
@@ -28,9 +28,9 @@ pub(super) struct LocalReceiver {
     /// Taken along from the shared queue; others may steal from it.
     local: Worker<Ticket>,
     batch: usize,
-    in_hand: Option<Delivery>,
-    /// The message in hand as the log knows it, or 0; see [`Entry::queued_at`].
-    kept: u64,
+    /// Whether messages come in batches now: then one is enough to take at once.
+    batched: bool,
+    in_hand: Option<Entry>,
     /// The lane that this receiver owns, and how many of its messages it has taken in a row.
     lane: Option<(LaneId, u32)>,
     parked: bool,
@@ -48,9 +48,9 @@ impl LocalReceiver {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let local = Worker::new_fifo();
         queue.add_stealer(id, local.stealer());
-        let (in_hand, lane) = (None, None);
-        let (kept, parked, settled, done) = (0, false, Vec::new(), 0);
-        Self { id, queue, local, batch: 1, in_hand, kept, lane, parked, settled, done }
+        let (in_hand, lane, settled) = (None, None, Vec::with_capacity(RELEASE_AT));
+        let (batch, batched, parked, done) = (1, false, false, 0);
+        Self { id, queue, local, batch, batched, in_hand, lane, parked, settled, done }
     }
 
     /// Takes the next message in hand, if there is one.
@@ -58,51 +58,62 @@ impl LocalReceiver {
         if self.queue.is_paused() {
             return false;
         }
-        let Some(entry) = self.next_of_lane().or_else(|| self.next_ticket()) else {
+        self.take_of_lane();
+        if self.in_hand.is_none() {
+            self.take_ticket();
+        }
+        let Some(entry) = &mut self.in_hand else {
             return false;
         };
-        let attempt = entry.message.attempt().saturating_add(1);
-        self.kept = if entry.queued_at >= KEPT { entry.queued_at } else { 0 };
-        self.in_hand = Some(Delivery {
-            topic: entry.topic,
-            message: entry.message.with_attempt(attempt),
-            waited: self.queue.clock_duration(entry.queued_at),
-        });
+        let message = &mut entry.received.message;
+        message.set_attempt(message.attempt().saturating_add(1));
         true
     }
 
-    fn next_of_lane(&mut self) -> Option<Entry> {
-        let (lane, taken) = self.lane?;
+    fn take_of_lane(&mut self) {
+        let Some((lane, taken)) = self.lane else {
+            return;
+        };
         if taken >= TURN {
             self.lane = None;
-            self.queue.call_out(lane);
-            return None;
+            return self.queue.call_out(lane);
         }
-        let entry = self.queue.lanes.take(lane);
-        self.lane = entry.is_some().then_some((lane, taken + 1));
-        entry
+        self.in_hand = self.queue.lanes.take(lane);
+        self.lane = self.in_hand.is_some().then_some((lane, taken + 1));
     }
 
-    fn next_ticket(&mut self) -> Option<Entry> {
-        loop {
+    fn take_ticket(&mut self) {
+        while self.in_hand.is_none() {
             let ticket = match self.local.pop() {
                 Some(ticket) => ticket,
                 None => {
-                    let ticket = self.queue.take(&self.local, self.id, self.batch)?;
+                    let limit = if self.batched { 1 } else { self.batch };
+                    let Some(ticket) = self.queue.take(&self.local, self.id, limit) else {
+                        return;
+                    };
+                    self.batched = matches!(ticket, Ticket::Batch(_));
                     self.pass_on();
                     ticket
                 }
             };
             match ticket {
-                Ticket::Message(entry) => return Some(entry),
+                Ticket::Message(entry) => self.in_hand = Some(entry),
+                Ticket::Batch(batch) => self.unpack(batch),
                 Ticket::Lane(lane) => {
-                    if let Some(entry) = self.queue.lanes.take(lane) {
-                        self.lane = Some((lane, 1));
-                        return Some(entry);
-                    }
+                    self.in_hand = self.queue.lanes.take(lane);
+                    self.lane = self.in_hand.is_some().then_some((lane, 1));
                 }
             }
         }
+    }
+
+    /// Takes the messages of a batch along, before what was taken along behind it; others may steal them.
+    fn unpack(&mut self, mut batch: Batch) {
+        self.in_hand = batch.next();
+        let behind: Vec<Ticket> = std::iter::from_fn(|| self.local.pop()).collect();
+        batch.for_each(|entry| self.local.push(Ticket::Message(entry)));
+        behind.into_iter().for_each(|ticket| self.local.push(ticket));
+        self.pass_on();
     }
 
     /// Wakes another receiver if there is more than this one has in hand.
@@ -112,16 +123,16 @@ impl LocalReceiver {
         }
     }
 
-    /// Takes the message in hand along: whoever has it needs no second handle to it.
-    fn take_along(&mut self) -> Option<Received> {
-        let Delivery { topic, message, .. } = self.in_hand.take()?;
-        self.count_done();
-        Some(Received { topic, message })
+    /// Gives the message in hand away: it is done.
+    fn give(&mut self) -> Option<Received> {
+        let entry = self.in_hand.take()?;
+        self.count_done(entry.sequence());
+        Some(entry.received)
     }
 
-    /// Counts the message that was in hand as done; its room is given back with that of others.
-    fn count_done(&mut self) {
-        if let Some(sequence) = std::mem::take(&mut self.kept).checked_sub(KEPT) {
+    /// Counts a message as done; its room is given back with that of others.
+    fn count_done(&mut self, sequence: Option<u64>) {
+        if let Some(sequence) = sequence {
             self.queue.settle_kept(sequence, echo_log::Settlement::Done);
         }
         self.done += 1;
@@ -136,11 +147,9 @@ impl LocalReceiver {
         }
     }
 
-    fn retry(&mut self, delivery: Delivery, delay: Duration) {
-        let Delivery { topic, message, .. } = delivery;
-        let entry = Entry { topic, message, queued_at: std::mem::take(&mut self.kept) };
+    fn retry(&mut self, entry: Entry, delay: Duration) {
         if let Some(sequence) = entry.sequence() {
-            let (attempts, due) = (entry.message.attempt(), due_in(delay));
+            let (attempts, due) = (entry.received.message.attempt(), due_in(delay));
             self.queue.settle_kept(sequence, echo_log::Settlement::Again { attempts, due });
         }
         let keyed = entry.key().is_some();
@@ -154,9 +163,14 @@ impl LocalReceiver {
         self.queue.delay(entry, delay);
     }
 
+    /// The sequence in the log of the message in hand, if it is kept there.
+    fn sequence(&self) -> Option<u64> {
+        self.in_hand.as_ref().and_then(Entry::sequence)
+    }
+
     /// Whether the log has a part in this: it keeps the message in hand, or one of these.
     fn lasts(&self, bus: &LocalTransport, effects: &[Received]) -> bool {
-        self.kept != 0 || effects.iter().any(|effect| bus.lasts(&effect.topic).is_some())
+        self.sequence().is_some() || effects.iter().any(|effect| bus.lasts(&effect.topic).is_some())
     }
 
     /// Publishes what follows from the message in hand, and settles it, in one record of the log. It is not
@@ -167,16 +181,16 @@ impl LocalReceiver {
         effects: Vec<Received>,
         bound: Bound,
     ) -> Result<(), PublishError> {
-        let follows = self.in_hand.as_ref().map(|Delivery { topic, message, .. }| {
-            let (topic, message) = (topic.clone(), message.clone());
-            let entry = Entry { topic, message, queued_at: self.kept };
+        let follows = self.in_hand.as_ref().map(|entry| {
+            let Received { topic, message } = entry.received.clone();
             let slot = self.queue.kept.get().map(|kept| kept.slot.id());
             let kept = slot.zip(entry.sequence());
+            let entry = Entry::new(topic, message, entry.queued_at);
             Follows { queue: Arc::clone(&self.queue), entry, kept }
         });
         let _lasts_later = bus.keep(effects, bound, follows).await?;
         // It takes its room until then.
-        (self.kept, self.in_hand) = (0, None);
+        self.in_hand = None;
         Ok(())
     }
 }
@@ -210,21 +224,41 @@ impl Receiver for LocalReceiver {
         Poll::Pending
     }
 
-    fn current(&self) -> Option<&Delivery> {
-        self.in_hand.as_ref()
+    fn current(&self) -> Option<&Received> {
+        self.in_hand.as_ref().map(|entry| &entry.received)
+    }
+
+    fn waited(&self) -> Option<Duration> {
+        self.in_hand.as_ref().and_then(|entry| self.queue.clock_duration(entry.queued_at))
     }
 
     fn settle(&mut self, settlement: Settlement) {
-        let Some(delivery) = self.in_hand.take() else {
+        let Some(entry) = self.in_hand.take() else {
             return;
         };
         match settlement {
-            Settlement::Again(delay) => self.retry(delivery, delay),
+            Settlement::Again(delay) => self.retry(entry, delay),
             Settlement::Done => {
-                self.settled.push(delivery.message);
-                self.count_done();
+                let sequence = entry.sequence();
+                self.settled.push(entry.received.message);
+                self.count_done(sequence);
             }
         }
+    }
+
+    fn offer(&mut self, topic: &Topic, message: BaseMessage) -> Offer {
+        let bus = match self.queue.bus() {
+            Ok(bus) => bus,
+            Err(error) => return Offer::Refused(error),
+        };
+        if self.sequence().is_some() || bus.lasts(topic).is_some() {
+            return Offer::Busy(message);
+        }
+        let offer = bus.offer(topic, message);
+        if matches!(offer, Offer::Taken) {
+            self.settle(Settlement::Done);
+        }
+        offer
     }
 
     fn commit(&mut self, effects: Vec<Received>) -> BoxFuture<'_, Result<(), PublishError>> {
@@ -298,6 +332,6 @@ impl MessageStream for LocalStream {
         if !ready!(self.receiver.poll_recv(cx)) {
             return Poll::Ready(None);
         }
-        Poll::Ready(self.receiver.take_along())
+        Poll::Ready(self.receiver.give())
     }
 }

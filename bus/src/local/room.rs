@@ -73,6 +73,18 @@ impl Room {
         self.line.load(Ordering::Acquire) == 0 && self.take(wanted)
     }
 
+    /// Reserves room for as many as there is some for, without waiting.
+    pub(super) fn reserve_some(&self, wanted: u64) -> u64 {
+        if self.line.load(Ordering::Acquire) != 0 {
+            return 0;
+        }
+        let mut wanted = wanted.min(self.capacity);
+        while wanted > 0 && !self.take(wanted) {
+            wanted = wanted.min(self.capacity.saturating_sub(self.held())) / 2;
+        }
+        wanted
+    }
+
     /// Reserves room, waiting in line for it; `false` once the room is closed.
     pub(super) async fn reserve(&self, wanted: u64) -> bool {
         if self.try_reserve(wanted) {

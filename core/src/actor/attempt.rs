@@ -95,16 +95,26 @@ impl<F> Contained<F> {
 
 impl<F: Future<Output: Into<Ending>>> Contained<F> {
     pub(crate) fn poll_caught(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending> {
-        let handler = self.as_mut().project().handler.as_pin_mut();
-        let Some(handler) = handler else {
-            return Poll::Pending;
+        let mut slot = self.as_mut().project().handler;
+        let polling = || {
+            let Some(handler) = slot.as_mut().as_pin_mut() else {
+                return Poll::Pending;
+            };
+            let answer = handler.poll(cx);
+            if answer.is_ready() {
+                slot.set(None);
+            }
+            answer
         };
-        let ending = match catch_unwind(AssertUnwindSafe(|| handler.poll(cx))) {
-            Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(answer)) => answer.into(),
-            Err(payload) => Ending::Error(PluginError::Panicked(panic_text(payload))),
-        };
-        Poll::Ready(self.discard().map_or_else(Ending::Error, |()| ending))
+        match catch_unwind(AssertUnwindSafe(polling)) {
+            Ok(answer) => answer.map(Into::into),
+            Err(payload) => {
+                let panicked = PluginError::Panicked(panic_text(payload));
+                // Whether it panics again when it is dropped adds nothing.
+                let _ = self.discard();
+                Poll::Ready(Ending::Error(panicked))
+            }
+        }
     }
 }
 

@@ -47,6 +47,18 @@ impl MessageTransport for PluginTransport {
         })
     }
 
+    fn publish_batch<'a>(
+        &'a self,
+        topic: &'a Topic,
+        messages: Vec<BaseMessage>,
+    ) -> BoxFuture<'a, Result<(), PublishError>> {
+        Box::pin(async move {
+            let add = |message| current::add_effect(topic, message);
+            let others: Vec<BaseMessage> = messages.into_iter().filter_map(add).collect();
+            self.transport.publish_batch(topic, others).await
+        })
+    }
+
     fn publish_now<'a>(
         &'a self,
         topic: &'a Topic,
@@ -127,6 +139,17 @@ impl MessageTransport for ClientTransport {
         Box::pin(async move {
             self.intake.check()?;
             self.transport.publish(topic, message).await
+        })
+    }
+
+    fn publish_batch<'a>(
+        &'a self,
+        topic: &'a Topic,
+        messages: Vec<BaseMessage>,
+    ) -> BoxFuture<'a, Result<(), PublishError>> {
+        Box::pin(async move {
+            self.intake.check()?;
+            self.transport.publish_batch(topic, messages).await
         })
     }
 

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use echo_bus::{Delivery, Receiver, RetryPolicy, Settlement, Slot, Transport};
+use echo_bus::{Receiver, RetryPolicy, Settlement, Slot, Transport};
 use echo_sdk::contract::dead::{self, DeadLetter};
 use echo_sdk::{
-    BaseMessage, Plugin, PluginError, ProcessingStatus, PublishError, Received, Topic, TopicError,
+    BaseMessage, Offer, Plugin, PluginError, ProcessingStatus, PublishError, Received, Topic,
+    TopicError,
 };
 use uuid::Uuid;
 
@@ -64,6 +65,27 @@ pub(crate) struct SlotRuntime {
     pub(crate) middleware: Option<SlotMiddleware>,
 }
 
+/// Commits effects if it is one that can be taken without waiting; gives them back otherwise.
+fn offer_only(
+    receiver: &mut dyn Receiver,
+    mut effects: Vec<Received>,
+) -> Result<Option<Vec<Received>>, PublishError> {
+    if effects.len() > 1 {
+        return Ok(Some(effects));
+    }
+    let Some(Received { topic, message }) = effects.pop() else {
+        return Ok(None);
+    };
+    match receiver.offer(&topic, message) {
+        Offer::Taken => Ok(None),
+        Offer::Refused(error) => Err(error),
+        Offer::Busy(message) => {
+            effects.push(Received { topic, message });
+            Ok(Some(effects))
+        }
+    }
+}
+
 /// What is to become of a message.
 enum Verdict {
     /// Publish these, then it is done; a forwarded message is among them.
@@ -83,13 +105,13 @@ impl SlotRuntime {
         terms: Terms<'_>,
         tally: &mut Tally,
     ) {
-        let Some(Delivery { topic, message, waited }) = receiver.current() else {
+        if let Some(waited) = receiver.waited() {
+            self.metrics.queue_wait.record(waited.as_secs_f64());
+        }
+        let Some(Received { topic, message }) = receiver.current() else {
             return;
         };
         tally.delivered += 1;
-        if let Some(waited) = waited {
-            self.metrics.queue_wait.record(waited.as_secs_f64());
-        }
         let verdict = if message.attempt() > self.delivering.max_attempts {
             let reason = "the workers that had it in hand were cut off each time";
             Verdict::Dead(reason.to_owned())
@@ -106,13 +128,17 @@ impl SlotRuntime {
                     Attempt::new(middleware.deliver(plugin, topic, message), terms).await
                 }
             };
-            handling.end(match &ending {
-                Ending::Answered(status) => Outcome::Answered(status),
-                Ending::Error(error) => Outcome::Error(error),
-                Ending::TimedOut(deadline) => Outcome::TimedOut(*deadline),
-            });
+            handling.end(Outcome::from(&ending));
             let effects = current.as_mut().and_then(|current| current.effects.take());
-            self.judge(ending, message, effects.unwrap_or_default(), tally)
+            let effects = effects.unwrap_or_default();
+            if effects.is_empty()
+                && matches!(ending, Ending::Answered(ProcessingStatus::Acknowledged))
+            {
+                // Most messages end here.
+                tally.acknowledged += 1;
+                return receiver.settle(Settlement::Done);
+            }
+            self.judge(ending, message, effects, tally)
         };
         let verdict = match verdict {
             Verdict::Commit { effects, forwarded } if !effects.is_empty() => {
@@ -215,6 +241,14 @@ impl SlotRuntime {
         tally: &mut Tally,
     ) -> Verdict {
         let count = effects.len() as u64;
+        let effects = match offer_only(receiver, effects) {
+            Ok(Some(effects)) => effects,
+            Ok(None) => {
+                tally.published += count;
+                return Verdict::Commit { effects: Vec::new(), forwarded };
+            }
+            Err(error) => return self.not_taken(receiver, &error.to_string(), tally),
+        };
         let committing = receiver.commit(effects);
         let error = match tokio::time::timeout(self.delivering.commit_patience, committing).await {
             Ok(Ok(())) => {
@@ -228,11 +262,17 @@ impl SlotRuntime {
                 format!("found no room within {patience}; is a subscriber stuck?")
             }
         };
+        self.not_taken(receiver, &error, tally)
+    }
+
+    /// The bus does not take a handler's effects.
+    fn not_taken(&self, receiver: &dyn Receiver, error: &str, tally: &mut Tally) -> Verdict {
         tally.failed += 1;
-        let error =
-            PluginError::ProcessingError(format!("what it published was not taken: {error}"));
+        let text = format!("what it published was not taken: {error}");
         match receiver.current() {
-            Some(delivery) => self.failed_attempt(&delivery.message, &error),
+            Some(received) => {
+                self.failed_attempt(&received.message, &PluginError::ProcessingError(text))
+            }
             None => Verdict::Again(Duration::ZERO),
         }
     }
@@ -241,7 +281,7 @@ impl SlotRuntime {
     /// because the one who looks at the dead is slow. Where the bus does not take the letter, the message
     /// stays until it does.
     async fn bury(&self, receiver: &mut dyn Receiver, reason: String) {
-        let Some(Delivery { topic, message, .. }) = receiver.current() else {
+        let Some(Received { topic, message }) = receiver.current() else {
             return;
         };
         let slot = self.slot.name();

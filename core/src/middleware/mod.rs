@@ -133,8 +133,14 @@ impl<'a> From<&'a Ending> for Outcome<'a> {
 }
 
 impl From<Result<ProcessingStatus, PluginError>> for Ending {
+    #[inline]
     fn from(answer: Result<ProcessingStatus, PluginError>) -> Self {
-        answer.map_or_else(Self::Error, Self::Answered)
+        match answer {
+            // Made anew: to move the answer would copy room for the largest there is.
+            Ok(ProcessingStatus::Acknowledged) => Self::Answered(ProcessingStatus::Acknowledged),
+            Ok(status) => Self::Answered(status),
+            Err(error) => Self::Error(error),
+        }
     }
 }
 

@@ -37,6 +37,7 @@ impl Exports {
         self.metrics
     }
 
+    #[inline]
     pub(super) fn tracer(&self) -> Option<&SdkTracer> {
         self.tracer.as_ref()
     }

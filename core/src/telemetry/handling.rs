@@ -65,15 +65,28 @@ pub struct Handling {
 impl Handling {
     /// Begins: starts the span, below the place that the message was made at. Gives the place that the handler
     /// works at as well.
+    #[inline]
     pub fn begin(
         telemetry: &HostTelemetry,
         topic: &Topic,
         message: &BaseMessage,
     ) -> (Self, TraceScope) {
-        let parent = message.trace_context();
+        if telemetry.traces() || message.is_traced() {
+            return Self::begin_traced(telemetry, topic, message);
+        }
+        (Self { span: None }, TraceScope::default())
+    }
+
+    #[inline(never)]
+    fn begin_traced(
+        telemetry: &HostTelemetry,
+        topic: &Topic,
+        message: &BaseMessage,
+    ) -> (Self, TraceScope) {
         let Some(tracer) = telemetry.exports().tracer() else {
-            return (Self { span: None }, parent.into());
+            return (Self { span: None }, TraceScope::of(message));
         };
+        let parent = message.trace_context();
         let name = format!("{NAME_START}{topic}");
         let mut span = span::start(tracer, name, SpanKind::Consumer, parent.as_ref());
         if span.is_recording() {
@@ -84,10 +97,14 @@ impl Handling {
     }
 
     /// Ends with what became of the message.
+    #[inline]
     pub fn end(mut self, outcome: Outcome<'_>) {
-        let Some(mut span) = self.span.take() else {
-            return;
-        };
+        if let Some(span) = self.span.take() {
+            Self::end_span(*span, outcome);
+        }
+    }
+
+    fn end_span(mut span: Span, outcome: Outcome<'_>) {
         if !span.is_recording() {
             return;
         }
@@ -103,6 +120,7 @@ impl Handling {
 }
 
 impl Drop for Handling {
+    #[inline]
     fn drop(&mut self) {
         if let Some(mut span) = self.span.take() {
             span.set_attribute(KeyValue::new("echo.status", "abandoned"));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use echo_sdk::TraceContext;
+use echo_sdk::{BaseMessage, TraceContext};
 
 use crate::current::{self, Current};
 
@@ -27,6 +27,19 @@ impl TraceScope {
             flags: place.flags,
             tracestate: place.tracestate.as_deref().map(str::to_owned),
         })
+    }
+}
+
+impl TraceScope {
+    /// The place that a message was made at.
+    pub(super) fn of(message: &BaseMessage) -> Self {
+        let place = message.trace_place().map(|(trace_id, span_id, flags, tracestate)| Place {
+            trace_id,
+            span_id,
+            flags,
+            tracestate: tracestate.map(Arc::from),
+        });
+        Self(place)
     }
 }
 

@@ -61,6 +61,7 @@ impl Has {
         )
     }
 
+    #[inline]
     fn any(self, bits: u8) -> bool {
         self.0 & bits != 0
     }
@@ -114,6 +115,7 @@ impl BaseMessage {
     }
 
     /// The ordering key: messages of one topic and key are handled one after another.
+    #[inline]
     pub fn key(&self) -> Option<&str> {
         self.text_of(Has::KEY, Part::Key)
     }
@@ -124,14 +126,26 @@ impl BaseMessage {
         self.text_of(Has::REPLY_TO, Part::ReplyTo).and_then(|text| Topic::new(text).ok())
     }
 
+    /// Whether it says where in a distributed trace it was made.
+    #[inline]
+    pub fn is_traced(&self) -> bool {
+        self.has.any(Has::TRACE)
+    }
+
     /// Where in a distributed trace the message was made, if its sender says so.
     pub fn trace_context(&self) -> Option<TraceContext> {
-        if !self.has.any(Has::TRACE) {
+        let (trace_id, span_id, flags, tracestate) = self.trace_place()?;
+        Some(TraceContext { trace_id, span_id, flags, tracestate: tracestate.map(str::to_owned) })
+    }
+
+    /// The same as it stands in the message: trace, span, flags and state.
+    #[inline]
+    pub fn trace_place(&self) -> Option<([u8; 16], [u8; 8], u8, Option<&str>)> {
+        if !self.is_traced() {
             return None;
         }
         let (trace_id, span_id, flags) = self.content.trace();
-        let tracestate = self.content.text(Part::TraceState).map(str::to_owned);
-        Some(TraceContext { trace_id, span_id, flags, tracestate })
+        Some((trace_id, span_id, flags, self.content.text(Part::TraceState)))
     }
 
     /// The fields that the sender added beside what every message has: names and values, as headers of NATS
@@ -151,11 +165,13 @@ impl BaseMessage {
     }
 
     /// Which delivery to this slot it is, from 1; 0 for a message that was never delivered.
+    #[inline]
     pub fn attempt(&self) -> u16 {
         self.attempt
     }
 
     /// How often the message was forwarded.
+    #[inline]
     pub fn hops(&self) -> u16 {
         self.hops
     }
@@ -186,15 +202,30 @@ impl BaseMessage {
     }
 
     /// The memory that the content takes, in bytes.
+    #[inline]
     pub fn size(&self) -> usize {
         self.content.block_len()
     }
 
     /// The same content on another attempt; for transports.
+    #[inline]
     #[must_use]
     pub fn with_attempt(mut self, attempt: u16) -> Self {
         self.attempt = attempt;
         self
+    }
+
+    /// Says which attempt it is on; for transports.
+    #[inline]
+    pub fn set_attempt(&mut self, attempt: u16) {
+        self.attempt = attempt;
+    }
+
+    /// So many handles to the content, this one included, at the price of one; for transports.
+    pub fn shares(self, count: usize) -> impl Iterator<Item = Self> + Send {
+        let Self { content, attempt, hops, has, .. } = self;
+        let handle = move |content| Self { content, attempt, hops, has, parsed: OnceBox::new() };
+        content.shares(count).map(handle)
     }
 
     /// The same content after so many hops; for transports.
@@ -217,6 +248,7 @@ impl BaseMessage {
         Ok(Self { attempt: self.attempt, hops: self.hops, ..Self::from_content(content) })
     }
 
+    #[inline]
     fn text_of(&self, bit: u8, part: Part) -> Option<&str> {
         if self.has.any(bit) { self.content.text(part) } else { None }
     }
@@ -236,6 +268,7 @@ impl BaseMessage {
 }
 
 impl Clone for BaseMessage {
+    #[inline]
     fn clone(&self) -> Self {
         Self {
             content: self.content.clone(),

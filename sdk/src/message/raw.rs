@@ -248,13 +248,56 @@ impl MessageRef {
     }
 }
 
-impl Clone for MessageRef {
-    fn clone(&self) -> Self {
-        let before = self.head().refs.fetch_add(1, Ordering::Relaxed);
+/// Handles to one block whose counts were taken all at once, to be handed out one by one.
+#[derive(Debug)]
+pub(crate) struct Shares {
+    block: NonNull<RawMessage>,
+    left: usize,
+}
+
+// SAFETY: as for `MessageRef`, which each of the counts becomes.
+unsafe impl Send for Shares {}
+
+impl MessageRef {
+    /// Shares the block among so many handles, this one included.
+    pub(crate) fn shares(self, count: usize) -> Shares {
+        match count {
+            0 => Shares { block: self.0, left: 0 },
+            count => {
+                self.count_up(count - 1);
+                Shares { block: self.into_raw(), left: count }
+            }
+        }
+    }
+
+    fn count_up(&self, by: usize) {
+        let before = self.head().refs.fetch_add(by, Ordering::Relaxed);
         if before > usize::MAX / 2 {
             // A count that wraps would free a block in use; no real program comes near.
             std::process::abort();
         }
+    }
+}
+
+impl Iterator for Shares {
+    type Item = MessageRef;
+
+    fn next(&mut self) -> Option<MessageRef> {
+        self.left = self.left.checked_sub(1)?;
+        // One of the counts that were taken, which keeps the block alive (invariant 1).
+        Some(MessageRef(self.block))
+    }
+}
+
+impl Drop for Shares {
+    fn drop(&mut self) {
+        self.for_each(drop);
+    }
+}
+
+impl Clone for MessageRef {
+    fn clone(&self) -> Self {
+        self.count_up(1);
         Self(self.0)
     }
 }
@@ -345,6 +388,20 @@ pub(crate) mod tests {
         assert_eq!(message.text(Part::Schema), None);
         assert_eq!(message.text(Part::Key), Some(""));
         assert_eq!((message.id(), message.timestamp_nanos()), ([7; 16], 42));
+    }
+
+    #[test]
+    fn shares_that_nobody_took_are_let_go() {
+        let message = sample();
+        let other = message.clone();
+        let mut shares = message.shares(5);
+        let taken = shares.next().unwrap();
+        assert_eq!(other.head().refs.load(Ordering::Relaxed), 6);
+        drop(shares);
+        assert_eq!(other.head().refs.load(Ordering::Relaxed), 2);
+        drop((taken.clone(), taken));
+        other.clone().shares(0).for_each(drop);
+        assert_eq!(other.head().refs.load(Ordering::Relaxed), 1);
     }
 
     #[test]

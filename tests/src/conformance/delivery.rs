@@ -37,6 +37,24 @@ pub async fn the_receivers_of_a_slot_share_its_messages(bed: Bed) {
     assert!(bed.never(take(&mut slot.receiver())).await);
 }
 
+/// Messages that were published together are shared like any others, and one that is not taken ends them.
+pub async fn the_receivers_of_a_slot_share_what_was_published_together(bed: Bed) {
+    let bed = bed.with_payload(100_000).await;
+    let slot = bed.slot("one", &["t"], 200).await;
+    let mut hands: Vec<_> = (0..3).map(|_| slot.receiver()).collect();
+    let large = BaseMessage::builder("test").data(&"x".repeat(200_000)).build().unwrap();
+    let batch = vec![message(1), message(2), message(3), large, message(4)];
+    let refused = bed.bus.publish_batch(&topic("t"), batch).await.unwrap_err();
+    assert!(matches!(refused, PublishError::TooLarge { .. }), "{refused}");
+    let mut taken = Vec::new();
+    for hand in &mut hands {
+        taken.push(take(hand).await.unwrap().0);
+    }
+    taken.sort_unstable();
+    assert_eq!(taken, [1, 2, 3], "each hand has one, while the others have theirs");
+    assert!(bed.never(take(&mut slot.receiver())).await, "what follows it is not published");
+}
+
 /// A slot gets a message once even if several of its patterns match.
 pub async fn a_slot_gets_a_message_once_however_many_of_its_patterns_match(bed: Bed) {
     let slot = bed.slot("one", &["a.>", "a.b", "*.b", ">"], 10).await;

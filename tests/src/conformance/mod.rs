@@ -133,6 +133,7 @@ macro_rules! sentences {
         $crate::$then! { $ground, run;
             delivery: each_matching_slot_gets_each_message,
                 the_receivers_of_a_slot_share_its_messages,
+                the_receivers_of_a_slot_share_what_was_published_together,
                 a_slot_gets_a_message_once_however_many_of_its_patterns_match,
                 a_message_arrives_as_it_was_sent,
                 a_receiver_that_is_dropped_gives_back_what_it_had_one_attempt_older,
@@ -142,6 +143,7 @@ macro_rules! sentences {
                 without_a_key_nobody_waits_behind_a_retry,
                 what_is_published_again_starts_over;
             order: one_receiver_gets_the_order_of_publication,
+                what_is_published_together_keeps_its_order,
                 a_key_is_in_one_hand_at_a_time,
                 a_key_that_waits_for_its_retry_holds_back_itself_and_no_other,
                 a_key_keeps_its_order_when_a_receiver_is_dropped,
@@ -183,6 +185,7 @@ macro_rules! sentences {
     (pressure, $then:ident, $ground:ty) => {
         $crate::$then! { $ground, run;
             pressure: publish_waits_for_room,
+                what_is_published_together_waits_for_room,
                 what_is_in_hand_and_what_waits_for_its_retry_take_room,
                 try_publish_says_full_and_delivers_to_nobody,
                 a_publish_that_is_dropped_delivers_to_nobody_and_keeps_no_room,

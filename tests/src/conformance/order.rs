@@ -26,6 +26,32 @@ pub async fn one_receiver_gets_the_order_of_publication(bed: Bed) {
     }
 }
 
+/// Messages that were published together keep their order, among those that were not.
+pub async fn what_is_published_together_keeps_its_order(bed: Bed) {
+    let slot = bed.slot("one", &["t"], 1000).await;
+    let mut subscription = bed.subscribe("t").await;
+    let mut receiver = slot.receiver();
+    receiver.set_batch(16);
+    let t = super::topic("t");
+    let mut next = 0;
+    for size in [1, 100, 0, 33, 2, 64] {
+        let batch = (next..next + size).map(message).collect();
+        bed.bus.publish_batch(&t, batch).await.unwrap();
+        bed.publish("t", message(next + size)).await;
+        next += size + 1;
+    }
+    let all: Vec<u64> = (0..next).collect();
+    assert_eq!(take_all(&mut receiver, all.len()).await, all);
+    assert_eq!(numbers(&mut subscription, all.len()).await, all);
+    let keys = (0..100).map(|number| keyed(["a", "b"][number as usize % 2], number)).collect();
+    bed.bus.publish_batch(&t, keys).await.unwrap();
+    let came = take_all(&mut receiver, 100).await;
+    for parity in 0..2 {
+        let own: Vec<_> = came.iter().filter(|number| *number % 2 == parity).collect();
+        assert!(own.len() == 50 && own.is_sorted(), "{own:?}");
+    }
+}
+
 /// Messages of a key are handed out one at a time, however many receivers there are.
 pub async fn a_key_is_in_one_hand_at_a_time(bed: Bed) {
     let slot = bed.slot("one", &["t"], 100).await;

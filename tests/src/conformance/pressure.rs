@@ -28,6 +28,19 @@ pub async fn publish_waits_for_room(bed: Bed) {
     assert_eq!(take_all(&mut roomy.receiver(), 3).await, [1, 2, 3]);
 }
 
+/// Messages that are published together wait for room like any others, and come as there is some.
+pub async fn what_is_published_together_waits_for_room(bed: Bed) {
+    let slot = bed.slot("one", &["t"], 2).await;
+    let t = topic("t");
+    let mut waiting = std::pin::pin!(bed.bus.publish_batch(&t, (1..=7).map(message).collect()));
+    assert!(bed.never(&mut waiting).await);
+    assert_eq!(slot.stats().held, 2);
+    let mut receiver = slot.receiver();
+    let (published, came) = tokio::join!(waiting, take_all(&mut receiver, 7));
+    published.unwrap();
+    assert_eq!(came, [1, 2, 3, 4, 5, 6, 7]);
+}
+
 /// What is in hand and what waits for its retry take room as what waits to be handed out does.
 pub async fn what_is_in_hand_and_what_waits_for_its_retry_take_room(bed: Bed) {
     let slot = bed.slot("one", &["t"], 1).await;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use echo_bus::store::SharedStore;
 use echo_bus::{
-    BusError, Delivery, Features, LocalTransport, Receiver, Settlement, Slot, SlotOptions,
-    SlotStats, SubscribeOptions, Transport,
+    BusError, Features, LocalTransport, Receiver, Settlement, Slot, SlotOptions, SlotStats,
+    SubscribeOptions, Transport,
 };
 use echo_sdk::{
     BaseMessage, BoxFuture, Offer, Pattern, PublishError, Received, RequestError, Subscription,
@@ -185,7 +185,7 @@ impl Receiver for CrashingReceiver {
         }
     }
 
-    fn current(&self) -> Option<&Delivery> {
+    fn current(&self) -> Option<&Received> {
         self.hand.current()
     }
 
