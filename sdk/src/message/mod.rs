@@ -39,6 +39,9 @@ pub struct BaseMessage {
     parsed: OnceBox<Value>,
 }
 
+/// A place in a trace: the ids of the trace and of the span, the flags, and the state.
+type TracePlace<'a> = ([u8; 16], [u8; 8], u8, Option<&'a str>);
+
 /// What a message has of what few have. It stands in the handle, so that whoever passes messages on need not
 /// touch the content, which another core wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,7 +143,7 @@ impl BaseMessage {
 
     /// The same as it stands in the message: trace, span, flags and state.
     #[inline]
-    pub fn trace_place(&self) -> Option<([u8; 16], [u8; 8], u8, Option<&str>)> {
+    pub fn trace_place(&self) -> Option<TracePlace<'_>> {
         if !self.is_traced() {
             return None;
         }
