@@ -14,6 +14,8 @@ use echo_sdk::{BaseMessage, Form, JsonText, MessageError, Topic, TopicError, Tra
 use memchr::memmem::Finder;
 use uuid::Uuid;
 
+mod json;
+
 /// The names of the headers that a message crosses with.
 pub mod header {
     /// The message's id; servers drop a second message of the same id from a durable stream.
@@ -70,7 +72,7 @@ where
 {
     let Incoming { payload, headers, reply, source } = incoming;
     let reply = reply.map(Topic::new).transpose().map_err(WireError::Reply)?;
-    if let Some(message) = whole(payload) {
+    if let Some(message) = json::read(payload).or_else(|| whole(payload)) {
         let says = |(name, value): &(&str, &str)| is_own(name) || has_field(&message, name, value);
         let is_plain = headers.clone().all(|header| says(&header));
         return match reply {
@@ -177,7 +179,7 @@ pub fn payload(message: &BaseMessage) -> Result<Cow<'_, [u8]>, MessageError> {
             // Nobody but `read` makes this form, yet what a library hands over may say so as well.
             Ok(BASE64_STANDARD.decode(&text).map_or(text, Cow::Owned))
         }
-        Form::Message => serde_json::to_vec(message).map(Cow::Owned).map_err(MessageError::Data),
+        Form::Message => json::write(message).map(Cow::Owned),
     }
 }
 
@@ -221,7 +223,7 @@ pub fn headers(message: &BaseMessage, mut write: impl FnMut(&str, &str)) {
             write(header::SCHEMA, schema);
         }
         if let Some(trace) = message.trace_context() {
-            write(header::TRACEPARENT, &trace.traceparent());
+            write(header::TRACEPARENT, trace.encode(&mut [0; TraceContext::TRACEPARENT_LEN]));
             if let Some(state) = trace.tracestate.as_deref().filter(is_writable) {
                 write(header::TRACESTATE, state);
             }

@@ -1,6 +1,6 @@
 //! The W3C trace context that a message carries from hand to hand.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,9 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
+    /// How many bytes a `traceparent` has.
+    pub const TRACEPARENT_LEN: usize = 55;
+
     /// Reads a `traceparent` header.
     ///
     /// # Errors
@@ -45,10 +48,23 @@ impl TraceContext {
 
     /// The `traceparent` header for this context.
     pub fn traceparent(&self) -> String {
-        let mut text = String::with_capacity(55);
-        // Writing to a String does not fail.
-        let _ = write!(text, "{self}");
-        text
+        self.encode(&mut [0; Self::TRACEPARENT_LEN]).to_owned()
+    }
+
+    /// The `traceparent` header for this context, written into a buffer of the caller's.
+    pub fn encode<'b>(&self, buffer: &'b mut [u8; Self::TRACEPARENT_LEN]) -> &'b str {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        *buffer = [b'-'; Self::TRACEPARENT_LEN];
+        let parts: [(usize, &[u8]); 4] =
+            [(0, &[0]), (3, &self.trace_id), (36, &self.span_id), (53, &[self.flags])];
+        for (place, bytes) in parts {
+            for (pair, byte) in buffer[place..].chunks_exact_mut(2).zip(bytes) {
+                pair[0] = DIGITS[usize::from(byte >> 4)];
+                pair[1] = DIGITS[usize::from(byte & 0xf)];
+            }
+        }
+        // Digits and dashes are text.
+        std::str::from_utf8(buffer).unwrap_or_default()
     }
 
     /// Whether the trace is recorded somewhere.
@@ -59,11 +75,7 @@ impl TraceContext {
 
 impl fmt::Display for TraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("00-")?;
-        self.trace_id.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
-        f.write_str("-")?;
-        self.span_id.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
-        write!(f, "-{:02x}", self.flags)
+        f.write_str(self.encode(&mut [0; Self::TRACEPARENT_LEN]))
     }
 }
 
@@ -117,6 +129,17 @@ mod tests {
         let context = TraceContext::parse(PARENT).unwrap();
         assert_eq!(context.traceparent(), PARENT);
         assert!(context.is_sampled());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_context_reads_back(trace_id in 1_u128.., span_id in 1_u64.., flags: u8) {
+            let (trace_id, span_id) = (trace_id.to_be_bytes(), span_id.to_be_bytes());
+            let context = TraceContext { trace_id, span_id, flags, tracestate: None };
+            let text = context.traceparent();
+            proptest::prop_assert_eq!(&text, &context.to_string());
+            proptest::prop_assert_eq!(TraceContext::parse(&text), Ok(context));
+        }
     }
 
     #[test]

@@ -1,0 +1,297 @@
+//! The JSON form of a message, as quick as its usual shape allows.
+//!
+//! [`write`] gives the same bytes as the message's `Serialize`, and [`read`] the same message as its `Deserialize`, which
+//! tests hold them to. The data is copied as it stands. What is out of the usual, such as a message with fields, is
+//! left to those two.
+
+use chrono::{DateTime, Datelike, NaiveDate, Timelike, Utc};
+use echo_sdk::{BaseMessage, JsonText, MessageError, TraceContext};
+use uuid::Uuid;
+
+/// What the parts beside data and texts take, without the tracing system's own.
+const AROUND: usize = 320;
+
+/// Writes the JSON form.
+pub(super) fn write(message: &BaseMessage) -> Result<Vec<u8>, MessageError> {
+    if message.fields().next().is_some() {
+        return serde_json::to_vec(message).map_err(MessageError::Data);
+    }
+    let mut out = Vec::with_capacity(AROUND + message.size());
+    out.extend_from_slice(b"{\"id\":\"");
+    let mut id = Uuid::encode_buffer();
+    out.extend_from_slice(message.id().as_hyphenated().encode_lower(&mut id).as_bytes());
+    out.extend_from_slice(b"\",\"timestamp\":\"");
+    timestamp(&mut out, message.timestamp());
+    out.extend_from_slice(b"\",\"source\":");
+    text(&mut out, message.source())?;
+    out.extend_from_slice(b",\"version\":");
+    text(&mut out, message.version())?;
+    out.extend_from_slice(b",\"data\":");
+    out.extend_from_slice(message.data_bytes().trim_ascii());
+    if let Some(schema) = message.schema() {
+        out.extend_from_slice(b",\"schema\":");
+        text(&mut out, schema)?;
+    }
+    if let Some(trace) = message.trace_context() {
+        out.extend_from_slice(b",\"trace_context\":{\"traceparent\":\"");
+        out.extend_from_slice(trace.encode(&mut [0; TraceContext::TRACEPARENT_LEN]).as_bytes());
+        out.push(b'"');
+        if let Some(state) = &trace.tracestate {
+            out.extend_from_slice(b",\"tracestate\":");
+            text(&mut out, state)?;
+        }
+        out.push(b'}');
+    }
+    out.extend_from_slice(b",\"headers\":{\"attempt\":");
+    number(&mut out, message.attempt().into());
+    out.extend_from_slice(b",\"hops\":");
+    number(&mut out, message.hops().into());
+    if let Some(key) = message.key() {
+        out.extend_from_slice(b",\"key\":");
+        text(&mut out, key)?;
+    }
+    if let Some(reply) = message.reply_to() {
+        out.extend_from_slice(b",\"reply_to\":");
+        text(&mut out, reply.as_str())?;
+    }
+    out.extend_from_slice(b"}}");
+    Ok(out)
+}
+
+/// Writes a text with its quotes.
+fn text(out: &mut Vec<u8>, text: &str) -> Result<(), MessageError> {
+    let is_odd = |byte: u8| (byte < 0x20) | (byte == b'"') | (byte == b'\\');
+    if text.bytes().fold(false, |odd, byte| odd | is_odd(byte)) {
+        return serde_json::to_writer(out, text).map_err(MessageError::Data);
+    }
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
+    Ok(())
+}
+
+/// Writes a number without leading zeros.
+fn number(out: &mut Vec<u8>, number: u32) {
+    digits(out, number, number.checked_ilog10().unwrap_or_default() + 1);
+}
+
+/// Writes the last digits of a number.
+fn digits(out: &mut Vec<u8>, number: u32, count: u32) {
+    let mut rest = number;
+    let end = out.len() + count as usize;
+    out.resize(end, b'0');
+    for place in out.iter_mut().rev().take(count as usize) {
+        *place = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+}
+
+/// Writes a time as RFC 3339 has it, with as many groups of three digits behind the second as it needs. The years
+/// that a message's time can be in have four digits.
+fn timestamp(out: &mut Vec<u8>, time: DateTime<Utc>) {
+    let parts = [
+        (time.year().unsigned_abs(), 4, b'-'),
+        (time.month(), 2, b'-'),
+        (time.day(), 2, b'T'),
+        (time.hour(), 2, b':'),
+        (time.minute(), 2, b':'),
+        (time.second(), 2, b'.'),
+    ];
+    for (part, count, end) in parts {
+        digits(out, part, count);
+        out.push(end);
+    }
+    match time.timestamp_subsec_nanos() {
+        0 => drop(out.pop()),
+        nanos if nanos % 1_000_000 == 0 => digits(out, nanos / 1_000_000, 3),
+        nanos if nanos % 1000 == 0 => digits(out, nanos / 1000, 6),
+        nanos => digits(out, nanos, 9),
+    }
+    out.push(b'Z');
+}
+
+/// Reads what [`write`] writes of a message without key, schema and reply topic; `None` for anything else.
+///
+/// The parts before the data are read from the front, those after it from the back. What is left between is the data
+/// if it is one JSON value: then there is no other way to read the whole.
+pub(super) fn read(payload: &[u8]) -> Option<BaseMessage> {
+    let rest = payload.strip_prefix(b"{\"id\":\"")?;
+    let (id, rest) = rest.split_at_checked(36)?;
+    let id = Uuid::try_parse_ascii(id).ok()?;
+    let rest = rest.strip_prefix(b"\",\"timestamp\":\"")?;
+    let (time, rest) = rest.split_at_checked(TIME.len())?;
+    let timestamp = read_timestamp(time)?;
+    let (source, rest) = read_text(rest.strip_prefix(b"\",\"source\":\"")?)?;
+    let (version, rest) = read_text(rest.strip_prefix(b",\"version\":\"")?)?;
+    let rest = rest.strip_prefix(b",\"data\":")?;
+    let (rest, hops) = read_last_number(rest.strip_suffix(b"}}")?)?;
+    let (rest, attempt) = read_last_number(rest.strip_suffix(b",\"hops\":")?)?;
+    let rest = rest.strip_suffix(b",\"headers\":{\"attempt\":")?;
+    let (data, trace) = read_trace(rest);
+    let mut builder = BaseMessage::builder(source)
+        .id(id)
+        .timestamp(timestamp)
+        .version(version)
+        .data_checked(JsonText::check(data.trim_ascii())?);
+    if let Some(trace) = trace {
+        builder = builder.trace_context(trace);
+    }
+    Some(builder.build().ok()?.with_attempt(attempt).with_hops(hops))
+}
+
+/// A text without escapes behind its first quote, and what comes after it.
+fn read_text(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let end = memchr::memchr(b'"', bytes)?;
+    let (text, rest) = (bytes.get(..end)?, bytes.get(end + 1..)?);
+    let is_odd = |byte: &u8| *byte < 0x20 || *byte == b'\\';
+    let text = std::str::from_utf8(text).ok().filter(|_| !text.iter().any(is_odd))?;
+    Some((text, rest))
+}
+
+/// A number at the end, and what comes before it.
+fn read_last_number(bytes: &[u8]) -> Option<(&[u8], u16)> {
+    let count = bytes.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let (rest, digits) = bytes.split_at_checked(bytes.len() - count)?;
+    if digits.len() > 1 && digits.first() == Some(&b'0') {
+        return None;
+    }
+    Some((rest, std::str::from_utf8(digits).ok()?.parse().ok()?))
+}
+
+/// A trace context at the end, and what comes before it.
+fn read_trace(bytes: &[u8]) -> (&[u8], Option<TraceContext>) {
+    let found = || {
+        let rest = bytes.strip_suffix(b"\"}")?;
+        let start = rest.len().checked_sub(TraceContext::TRACEPARENT_LEN)?;
+        let (rest, traceparent) = rest.split_at_checked(start)?;
+        let rest = rest.strip_suffix(b",\"trace_context\":{\"traceparent\":\"")?;
+        let trace = TraceContext::parse(std::str::from_utf8(traceparent).ok()?).ok()?;
+        Some((rest, Some(trace)))
+    };
+    found().unwrap_or((bytes, None))
+}
+
+/// A time that is read here; `0` stands for any digit.
+const TIME: &[u8; 30] = b"0000-00-00T00:00:00.000000000Z";
+
+fn read_timestamp(text: &[u8]) -> Option<DateTime<Utc>> {
+    let fits = |(byte, form): (&u8, &u8)| match form {
+        b'0' => byte.is_ascii_digit(),
+        other => byte == other,
+    };
+    if text.len() != TIME.len() || !text.iter().zip(TIME).all(fits) {
+        return None;
+    }
+    let number = |from: usize, to: usize| {
+        let digits = text.get(from..to).unwrap_or_default();
+        digits.iter().fold(0, |number, digit| number * 10 + u32::from(digit - b'0'))
+    };
+    let date = NaiveDate::from_ymd_opt(number(0, 4).cast_signed(), number(5, 7), number(8, 10))?;
+    let time =
+        date.and_hms_nano_opt(number(11, 13), number(14, 16), number(17, 19), number(20, 29))?;
+    Some(time.and_utc())
+}
+
+#[cfg(test)]
+mod tests {
+    use echo_sdk::Topic;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    /// Writes and reads a message both ways.
+    fn agrees(message: &BaseMessage) -> bool {
+        let written = write(message).unwrap();
+        assert_eq!(written, serde_json::to_vec(message).unwrap(), "{message:?}");
+        agrees_on(&written)
+    }
+
+    /// Says whether it was read here.
+    fn agrees_on(payload: &[u8]) -> bool {
+        let Some(message) = read(payload) else { return false };
+        let other: BaseMessage = serde_json::from_slice(payload).unwrap();
+        assert_eq!(message, other);
+        assert_eq!((message.attempt(), message.hops()), (other.attempt(), other.hops()));
+        assert_eq!(message.form(), other.form());
+        true
+    }
+
+    fn trace() -> TraceContext {
+        TraceContext { trace_id: [0xa7; 16], span_id: [9; 8], flags: 1, tracestate: None }
+    }
+
+    #[test]
+    fn the_usual_message_is_read_here() {
+        let plain = || BaseMessage::builder("me").data(&json!({"n": [1, "x"]}));
+        let message = plain().build().unwrap();
+        assert!(agrees(&message));
+        assert!(agrees(&message.with_attempt(12).with_hops(u16::MAX)));
+        assert!(agrees(&plain().trace_context(trace()).build().unwrap()));
+        let other = TraceContext { tracestate: Some("a=\"1\"".to_owned()), ..trace() };
+        let topic = Topic::new("a.b").unwrap();
+        for message in [
+            plain().trace_context(other),
+            plain().key("k\n"),
+            plain().schema("s/1"),
+            plain().reply_to(topic),
+            plain().field("A", "b"),
+            BaseMessage::builder("a \"quoted\" one"),
+        ] {
+            assert!(!agrees(&message.build().unwrap()));
+        }
+    }
+
+    #[test]
+    fn data_that_looks_like_what_follows_it_stays_data() {
+        let message = BaseMessage::builder("me").data(&json!(1)).trace_context(trace());
+        let written = String::from_utf8(write(&message.build().unwrap()).unwrap()).unwrap();
+        let tail = written.split_once("\"data\":1").unwrap().1;
+        assert!(!agrees_on(written.replace("\"data\":1", &format!("\"data\":1{tail}")).as_bytes()));
+        for (from, to) in [
+            ("\"data\":1", "\"data\":1,\"data\":2"),
+            ("\"data\":1", "\"data\":"),
+            ("\"data\":1", "\"data\": {\"a\":[1]} "),
+            ("\"hops\":0", "\"hops\":00"),
+            ("\"hops\":0", "\"hops\":"),
+            ("\"hops\":0", "\"hops\":70000"),
+            ("\"version\":\"1.0\"", "\"version\":\"\u{1}\""),
+            ("a7", "00"),
+        ] {
+            let changed = written.replace(from, to);
+            let is_message = serde_json::from_str::<BaseMessage>(&changed).is_ok();
+            assert_eq!(agrees_on(changed.as_bytes()), is_message, "{changed}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_message_is_written_alike(
+            source in ".*",
+            data in ".*",
+            nanos: i64,
+            coarse in prop::sample::select(vec![1, 1000, 1_000_000, 1_000_000_000]),
+            is_traced: bool,
+            space in prop::sample::select(vec!["", " ", "\r\n"]),
+        ) {
+            let data = format!("{space}{}{space}", json!(data));
+            let nanos = nanos / coarse * coarse;
+            let mut builder = BaseMessage::builder(&source)
+                .data_json(data.as_bytes())
+                .timestamp(DateTime::from_timestamp_nanos(nanos));
+            if is_traced {
+                builder = builder.trace_context(trace());
+            }
+            agrees(&builder.build().unwrap());
+        }
+
+        #[test]
+        fn a_changed_byte_is_read_alike(place in 0_usize..400, byte: u8) {
+            let message = BaseMessage::builder("me").data(&json!({"a": 1})).trace_context(trace());
+            let mut payload = write(&message.build().unwrap()).unwrap();
+            let place = place % payload.len();
+            payload[place] = byte;
+            agrees_on(&payload);
+        }
+    }
+}
