@@ -46,10 +46,6 @@ impl Compaction {
         Self { victim, next_id: 0, after_seq: 0, messages_done: false, after_key: None }
     }
 
-    pub(crate) fn victim(&self) -> u32 {
-        self.victim
-    }
-
     /// Moves about `budget` bytes.
     ///
     /// # Errors
@@ -60,10 +56,12 @@ impl Compaction {
             return Ok(moves);
         }
         let (found, file) = {
-            let index = shared.index.lock();
-            let Some(segment) = index.segments.get(&self.victim) else {
+            let mut index = shared.index.lock();
+            let Some(segment) = index.segments.get_mut(&self.victim) else {
                 return Ok(Moves { is_last: true, ..moves });
             };
+            // What earlier steps found is written: no ids stand in it alone any more, whatever comes.
+            segment.ids_below = 0;
             let file = Arc::clone(&segment.file);
             let found = self.find(&index, budget);
             moves.is_last = self.messages_done && found.is_empty();

@@ -19,8 +19,8 @@ fn segment_of(name: &str) -> Option<u32> {
 /// How spares are called: this and a number.
 const SPARE: &str = "spare-";
 
-/// More spares than this are removed: one to use, and one that was freed before it was used.
-const MAX_SPARES: usize = 2;
+/// More spares than this are removed: the reserve, one to use, and one that was freed before it was used.
+const MAX_SPARES: usize = 3;
 
 /// The files that hold no records.
 pub(crate) struct Files {
@@ -65,8 +65,8 @@ impl Files {
         self.spares.len() as u64 * u64::from(self.size)
     }
 
-    pub(crate) fn has_spare(&self) -> bool {
-        !self.spares.is_empty()
+    pub(crate) fn spares(&self) -> usize {
+        self.spares.len()
     }
 
     fn spare_name(&mut self) -> String {

@@ -24,6 +24,8 @@ pub(crate) struct Gathered {
     /// What slots said of messages; goes into one record at the end.
     pub(crate) settled: Vec<(SlotId, u64, Settlement)>,
     pub(crate) messages: usize,
+    /// It holds messages or values.
+    pub(crate) adds: bool,
     /// Somebody waits for a message that an earlier batch holds.
     pub(crate) has_duplicates: bool,
     /// Somebody waits, though there may be nothing to write.
@@ -164,6 +166,7 @@ impl Front {
         }
         transaction.done.iter().for_each(|(slot, seq)| writer.ack(slot.0, *seq));
         transaction.state.iter().for_each(|(key, value)| writer.value(key, *value));
+        gathered.adds |= transaction.adds();
         let durable = if gathered.frames.len() > body {
             frame::finish(&mut gathered.frames, start);
             Durable::of(&gathered.batch)

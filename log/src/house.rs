@@ -5,14 +5,15 @@ use std::time::Instant;
 
 use crate::LogError;
 use crate::compact::Compaction;
+use crate::frame;
 use crate::front::Gate;
-use crate::writer::{Failure, LOOK_FOR_ROOM, Writer};
+use crate::writer::{Failure, LOOK_FOR_ROOM, SETTLEMENT, SPARES, Writer};
 
 impl Writer {
     pub(crate) fn keep_house(&mut self) -> io::Result<()> {
         self.free_segments()?;
-        if self.files.has_spare() || !self.is_stuck() {
-            match self.look_for_spare() {
+        if self.files.spares() >= SPARES || !self.is_stuck() {
+            match self.look_for_spares(SPARES) {
                 Ok(()) => self.open_gate(),
                 Err(Failure::NoRoom(error)) => {
                     self.look_again = Some(Instant::now() + LOOK_FOR_ROOM);
@@ -43,6 +44,7 @@ impl Writer {
             // What was moved out of it, or stands at the head of the current one, has to last first.
             self.sync()?;
             self.files.free(number)?;
+            self.settled.retain(|it| it.on.is_none_or(|on| on > number));
         }
     }
 
@@ -57,42 +59,44 @@ impl Writer {
     }
 
     /// Leaves what is left of the current segment to what makes room: half of it to commits, which take some
-    /// as well, all of it to acknowledgements.
+    /// as well, all of it to acknowledgements. The reserve behind it is not for commits.
     pub(crate) fn narrow_gate(&self, error: LogError) {
         let half = self.files.size / 2;
-        let commits = self.current.as_ref().is_some_and(|current| current.end <= half);
+        let is_early = self.current.as_ref().is_some_and(|current| current.end <= half);
+        let commits = is_early && self.files.spares() > 0;
         let mut front = self.shared.front.lock();
         if !matches!(front.gate, Gate::Shut(_)) {
             front.gate = Gate::Narrow { error, commits };
         }
     }
 
-    /// Begins to empty the oldest segment when more is garbage than not, or when there is no room otherwise.
+    /// Begins to empty the oldest segment when more is garbage than not, or when there is no room otherwise and
+    /// what is left is enough to move what it holds.
     fn choose_victim(&mut self) {
-        if self.compaction.is_some() || self.was_refused {
+        let rests = self.move_again.is_some_and(|until| Instant::now() < until);
+        if self.compaction.is_some() || rests {
             return;
         }
         let Some(current) = &self.current else { return };
+        let (first_id, next_id) = {
+            let front = self.shared.front.lock();
+            (front.window.first_number(), front.window.next_number())
+        };
         let index = self.shared.index.lock();
         let sealed = index.segments.iter().filter(|(number, _)| **number != current.number);
         let size = u64::from(self.files.size);
         let garbage: u64 = sealed.clone().map(|(_, it)| size.saturating_sub(it.live)).sum();
         let Some((oldest, segment)) = sealed.clone().next() else { return };
-        let room = u64::from(self.files.size - current.end);
-        let is_worth = garbage > index.live_bytes() + 2 * size;
-        let is_needed = !self.files.has_spare() && garbage >= size && segment.live < room / 2;
-        if is_worth || is_needed {
+        let ids = segment.ids_below.min(next_id).saturating_sub(first_id);
+        let each = (frame::HEAD + SETTLEMENT) as u64;
+        let cost = segment.live + segment.entries * each + ids * 32;
+        let room = size.saturating_sub(current.end.into()) + self.files.spare_bytes();
+        let begins = match self.files.spares() {
+            SPARES.. => garbage > index.live_bytes() + 2 * size,
+            _ => garbage >= size && cost <= room,
+        };
+        if begins {
             self.compaction = Some(Compaction::of(*oldest));
-        }
-    }
-
-    /// All of a segment is moved: no ids stand in it alone.
-    pub(crate) fn finish_compaction(&mut self) {
-        if let Some(compaction) = self.compaction.take() {
-            let mut index = self.shared.index.lock();
-            if let Some(segment) = index.segments.get_mut(&compaction.victim()) {
-                segment.ids_below = 0;
-            }
         }
     }
 }

@@ -53,6 +53,8 @@ pub(crate) struct Segment {
     pub(crate) len: u64,
     /// The bytes in it that are still needed.
     pub(crate) live: u64,
+    /// The messages and values that these are.
+    pub(crate) entries: u64,
     /// While ids below this number are remembered, some of them may stand in it alone.
     pub(crate) ids_below: u64,
 }
@@ -134,12 +136,14 @@ impl Index {
     fn add_live(&mut self, at: Location) {
         if let Some(segment) = self.segments.get_mut(&at.segment) {
             segment.live += u64::from(at.len);
+            segment.entries += 1;
         }
     }
 
     fn remove_live(&mut self, at: Location) {
         if let Some(segment) = self.segments.get_mut(&at.segment) {
             segment.live = segment.live.saturating_sub(u64::from(at.len));
+            segment.entries = segment.entries.saturating_sub(1);
         }
     }
 

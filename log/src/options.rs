@@ -26,7 +26,8 @@ pub struct Options {
     pub max_bytes: u64,
     /// The most messages that may wait at once, each of which takes about 100 bytes of memory.
     pub max_messages: usize,
-    /// How many ids of messages are remembered, so that a second message of the same id is dropped.
+    /// How many ids of messages are remembered, so that a second message of the same id is dropped; at most one
+    /// for each 64 bytes of a segment, so that moving them never takes more than half of one.
     pub remembered_ids: usize,
     /// How long an id is remembered.
     pub remembered_for: Duration,
@@ -51,6 +52,7 @@ impl Options {
     pub(crate) fn checked(mut self) -> Self {
         self.segment_size = self.segment_size.clamp(64 << 10, 1 << 30).next_multiple_of(4096);
         self.max_bytes = self.max_bytes.max(4 * u64::from(self.segment_size));
+        self.remembered_ids = self.remembered_ids.min(self.segment_size as usize / 64);
         self
     }
 

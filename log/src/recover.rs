@@ -156,7 +156,8 @@ impl Recovered {
 
     fn begin(&mut self, segment: u32, file: &Arc<dyn DiskFile>, len: usize) {
         let file = Arc::clone(file);
-        let segment_use = Segment { file, len: len as u64, live: 0, ids_below: u64::MAX };
+        let len = len as u64;
+        let segment_use = Segment { file, len, live: 0, entries: 0, ids_below: u64::MAX };
         self.index.segments.insert(segment, segment_use);
         self.report.segments += 1;
         self.proven = 0;

@@ -16,17 +16,20 @@ use crate::disk::{DiskFile, is_no_space};
 use crate::files::Files;
 use crate::frame::{self, Stamp};
 use crate::front::Gathered;
-use crate::index::{Location, Segment};
+use crate::index::{Live, Location, Segment};
 use crate::log::{Shared, unix_seconds};
 use crate::options::SyncPolicy;
-use crate::record::{self, ops};
+use crate::record::{self, Op, ops};
 use crate::{Settlement, SlotId};
 
 /// How often it looks for room when there was none.
 pub(crate) const LOOK_FOR_ROOM: Duration = Duration::from_millis(100);
 
 /// The most bytes that a settlement takes.
-const SETTLEMENT: usize = 23;
+pub(crate) const SETTLEMENT: usize = 23;
+
+/// How many spares there are to be: messages begin a segment only if one is left then, the reserve.
+pub(crate) const SPARES: usize = 2;
 
 /// The segment that is written to.
 pub(crate) struct Current {
@@ -35,6 +38,33 @@ pub(crate) struct Current {
     /// Where the next record goes.
     pub(crate) end: u32,
     pub(crate) synced: u32,
+}
+
+/// What is written, by how much of the room it may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Content {
+    /// Messages and values keep off the reserve.
+    Added,
+    /// What settles, registers and forgets leaves half of the reserve.
+    Said,
+    /// What is moved so that a segment can be freed may take all of it.
+    Moved,
+}
+
+/// What a slot said of a message, not written yet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unwritten {
+    slot: SlotId,
+    seq: u64,
+    settlement: Settlement,
+    /// Where the message stood when the index took notice: with that segment gone, there is nothing to write.
+    pub(crate) on: Option<u32>,
+}
+
+impl From<(SlotId, u64, Settlement)> for Unwritten {
+    fn from((slot, seq, settlement): (SlotId, u64, Settlement)) -> Self {
+        Self { slot, seq, settlement, on: None }
+    }
 }
 
 /// Why a batch did not get to the disk.
@@ -55,12 +85,12 @@ pub(crate) struct Writer {
     /// Of the next record.
     pub(crate) next_number: u64,
     /// Settlements that are not written yet; they wait for room if there is none.
-    pub(crate) settled: Vec<(SlotId, u64, Settlement)>,
+    pub(crate) settled: Vec<Unwritten>,
     /// There was no room; when to look again.
     pub(crate) look_again: Option<Instant>,
-    /// The last batch found no room.
-    pub(crate) was_refused: bool,
     pub(crate) compaction: Option<Compaction>,
+    /// What was to be moved found no room; when to try again.
+    pub(crate) move_again: Option<Instant>,
     /// Since when something is written and not synced.
     pub(crate) unsynced_since: Option<Instant>,
     /// Memory to be used again.
@@ -84,8 +114,8 @@ impl Writer {
             next_number,
             settled: Vec::new(),
             look_again: None,
-            was_refused: false,
             compaction: None,
+            move_again: None,
             unsynced_since: None,
             used: Gathered::default(),
             failed: None,
@@ -140,7 +170,7 @@ impl Writer {
 
     /// When there is something to do even if nothing comes.
     fn deadline(&self) -> Option<Instant> {
-        let is_wanted = !self.files.has_spare() || !self.settled.is_empty();
+        let is_wanted = self.files.spares() < SPARES || !self.settled.is_empty();
         let room = self.look_again.filter(|_| is_wanted);
         let sync = match (self.shared.options.sync, self.unsynced_since) {
             (SyncPolicy::Interval(interval), Some(since)) => since.checked_add(interval),
@@ -159,13 +189,9 @@ impl Writer {
                 return Err(error);
             }
         };
-        self.settled.append(&mut gathered.settled);
+        self.settled.extend(gathered.settled.drain(..).map(Unwritten::from));
         match self.write(&moves, &mut gathered) {
             Ok(()) => {
-                self.was_refused = false;
-                if moves.is_last {
-                    self.finish_compaction();
-                }
                 self.shared.after_batch();
                 gathered.batch.complete(Ok(()));
             }
@@ -189,12 +215,25 @@ impl Writer {
     fn write(&mut self, moves: &Moves, gathered: &mut Gathered) -> Result<(), Failure> {
         let chunk = self.files.size as usize / 8 / SETTLEMENT;
         let mut written = self.add_settled(&mut gathered.frames, chunk);
-        self.write_part(&moves.frames, &mut gathered.frames)?;
+        let content = if gathered.adds { Content::Added } else { Content::Said };
+        let len = moves.frames.len() + gathered.frames.len();
+        if self.fits(len, content) {
+            let done = self.write_part(&moves.frames, &mut gathered.frames, content);
+            self.after_moves(moves, done.is_ok());
+            done?;
+        } else {
+            // What is moved may go where the rest may not.
+            match self.write_part(&moves.frames, &mut [], Content::Moved) {
+                Err(Failure::Broken(error)) => return Err(Failure::Broken(error)),
+                done => self.after_moves(moves, done.is_ok()),
+            }
+            self.write_part(&[], &mut gathered.frames, content)?;
+        }
         self.settled.drain(..written);
         while !self.settled.is_empty() {
             let mut frames = Vec::new();
             written = self.add_settled(&mut frames, chunk);
-            self.write_part(&[], &mut frames)?;
+            self.write_part(&[], &mut frames, Content::Said)?;
             self.settled.drain(..written);
         }
         let is_due = match self.shared.options.sync {
@@ -209,6 +248,16 @@ impl Writer {
         }
     }
 
+    /// Goes on with the compaction, or begins it anew later: it is not known any more what was moved.
+    fn after_moves(&mut self, moves: &Moves, are_written: bool) {
+        if !are_written && self.compaction.take().is_some() {
+            self.move_again = Some(Instant::now() + LOOK_FOR_ROOM);
+        }
+        if moves.is_last {
+            self.compaction = None;
+        }
+    }
+
     /// Appends a record of at most `most` settlements; gives how many it holds.
     fn add_settled(&self, frames: &mut Vec<u8>, most: usize) -> usize {
         let settled = self.settled.get(..most).unwrap_or(&self.settled);
@@ -217,22 +266,27 @@ impl Writer {
         }
         let start = frame::begin(frames);
         let mut writer = record::Writer(frames);
-        for (slot, seq, settlement) in settled {
-            match *settlement {
-                Settlement::Done => writer.ack(slot.0, *seq),
-                Settlement::Again { attempts, due } => writer.nak(slot.0, *seq, attempts, due),
+        for it in settled {
+            match it.settlement {
+                Settlement::Done => writer.ack(it.slot.0, it.seq),
+                Settlement::Again { attempts, due } => writer.nak(it.slot.0, it.seq, attempts, due),
             }
         }
         frame::finish(frames, start);
         settled.len()
     }
 
-    fn write_part(&mut self, moves: &[u8], frames: &mut [u8]) -> Result<(), Failure> {
+    fn write_part(
+        &mut self,
+        moves: &[u8],
+        frames: &mut [u8],
+        content: Content,
+    ) -> Result<(), Failure> {
         if moves.is_empty() && frames.is_empty() {
             return Ok(());
         }
         let mut moves = moves.to_vec();
-        let current = self.room_for(moves.len() + frames.len())?;
+        let current = self.room_for(moves.len() + frames.len(), content)?;
         let (segment, start, synced) = (current.number, current.end, current.synced);
         let file = Arc::clone(&current.file);
         let number = self.next_number;
@@ -297,19 +351,31 @@ impl Writer {
     }
 
     /// The current segment if that much fits into it, or else the next one.
-    fn room_for(&mut self, len: usize) -> Result<&Current, Failure> {
-        let fits = |current: &&Current| current.end as usize + len <= self.files.size as usize;
-        if self.current.as_ref().filter(fits).is_none() {
+    fn room_for(&mut self, len: usize, content: Content) -> Result<&Current, Failure> {
+        if !self.fits(len, content) {
+            self.look_for_spares(if content == Content::Added { SPARES } else { 1 })?;
             self.begin_segment()?;
         }
         let missing = || Failure::Broken(io::ErrorKind::NotFound.into());
         self.current.as_ref().ok_or_else(missing)
     }
 
+    /// Whether that much may go into the current segment, which is the reserve once no spare is left.
+    fn fits(&self, len: usize, content: Content) -> bool {
+        let size = self.files.size as usize;
+        let limit = match content {
+            _ if self.files.spares() > 0 => size,
+            Content::Added => 0,
+            Content::Said => size / 2,
+            Content::Moved => size,
+        };
+        self.current.as_ref().is_some_and(|current| current.end as usize + len <= limit)
+    }
+
     /// Begins the next segment: what all later ones need to know stands at its head.
     pub(crate) fn begin_segment(&mut self) -> Result<(), Failure> {
         self.sync().map_err(Failure::Broken)?;
-        self.look_for_spare()?;
+        self.look_for_spares(1)?;
         let before = self.current.as_ref().map(|it| (it.number, it.end)).or(self.before);
         let (last, before) = before.unwrap_or((0, 0));
         let number = last + 1;
@@ -325,7 +391,8 @@ impl Writer {
             segment.ids_below = segment.ids_below.min(ids_below);
         }
         let len = u64::from(self.files.size);
-        let segment = Segment { file: Arc::clone(&file), len, live: 0, ids_below: u64::MAX };
+        let opened = Arc::clone(&file);
+        let segment = Segment { file: opened, len, live: 0, entries: 0, ids_below: u64::MAX };
         index.segments.insert(number, segment);
         self.current = Some(Current { number, file, end: head.len() as u32, synced: 0 });
         self.unsynced_since = Some(Instant::now());
@@ -348,31 +415,29 @@ impl Writer {
         (head, ids_below)
     }
 
-    /// Sees to it that there is a spare.
-    pub(crate) fn look_for_spare(&mut self) -> Result<(), Failure> {
-        if self.files.has_spare() {
-            return Ok(());
+    /// Sees to it that there are so many spares.
+    pub(crate) fn look_for_spares(&mut self, wanted: usize) -> Result<(), Failure> {
+        while self.files.spares() < wanted {
+            let taken: u64 = self.shared.index.lock().segments.values().map(|it| it.len).sum();
+            let size = u64::from(self.files.size);
+            if taken + self.files.spare_bytes() + size > self.shared.options.max_bytes {
+                return Err(Failure::NoRoom(self.shared.over_quota()));
+            }
+            self.files.make_spare().map_err(|error| match is_no_space(&error) {
+                true => Failure::NoRoom(self.shared.no_space(error)),
+                false => Failure::Broken(error),
+            })?;
         }
-        let taken: u64 = self.shared.index.lock().segments.values().map(|it| it.len).sum();
-        let size = u64::from(self.files.size);
-        if taken + self.files.spare_bytes() + size > self.shared.options.max_bytes {
-            return Err(Failure::NoRoom(self.shared.over_quota()));
-        }
-        self.files.make_spare().map_err(|error| match is_no_space(&error) {
-            true => Failure::NoRoom(self.shared.no_space(error)),
-            false => Failure::Broken(error),
-        })
+        Ok(())
     }
 
-    /// Tells all of a batch that there was no room for it. What was settled waits.
+    /// Tells all of a batch that there was no room for it. What was settled waits to be written, and counts.
     fn refuse(&mut self, gathered: &Gathered, error: LogError) {
         if !self.is_stuck() {
             self.look_again = Some(Instant::now() + LOOK_FOR_ROOM);
         }
         // From here on nothing is let in that would be refused as well.
         self.narrow_gate(error.clone());
-        self.was_refused = true;
-        self.compaction = None;
         let mut told = vec![Arc::clone(&gathered.batch)];
         {
             let index = self.shared.index.lock();
@@ -383,33 +448,50 @@ impl Writer {
             front.take_back(&gathered.frames, is_known);
             if front.gathered.has_duplicates {
                 // Of messages that are not kept after all.
-                let mut next = front.take(Gathered::default());
+                let next = front.take(Gathered::default());
                 front.take_back(&next.frames, is_known);
-                self.settled.append(&mut next.settled);
+                self.settled.extend(next.settled.into_iter().map(Unwritten::from));
                 told.push(next.batch);
             }
         }
         self.coalesce();
+        self.apply_settled();
         told.into_iter().for_each(|batch| batch.complete(Err(error.clone())));
     }
 
     /// Of what a slot said of a message, the last counts.
     fn coalesce(&mut self) {
         let mut last = std::collections::BTreeMap::new();
-        for (slot, seq, settlement) in self.settled.drain(..) {
-            let settled = last.entry((slot, seq)).or_insert(settlement);
-            if *settled != Settlement::Done {
-                *settled = settlement;
+        for it in self.settled.drain(..) {
+            let known = last.entry((it.seq, it.slot)).or_insert(it);
+            if known.settlement != Settlement::Done {
+                *known = it;
             }
         }
-        self.settled.extend(last.into_iter().map(|((slot, seq), it)| (slot, seq, it)));
+        self.settled.extend(last.into_values());
+    }
+
+    /// Makes what was settled count before it is written, so that it makes room where there is none to write it:
+    /// once the segment of a message that is done with is gone, the message does not come back.
+    fn apply_settled(&mut self) {
+        let mut index = self.shared.index.lock();
+        for it in &mut self.settled {
+            let live = index.messages.get(&it.seq);
+            let waits = |live: &&Live| live.waiting.iter().any(|other| other.slot == it.slot.0);
+            let Some(at) = live.filter(waits).map(|live| live.at) else { continue };
+            it.on = Some(at.segment);
+            let (slot, seq) = (it.slot.0, it.seq);
+            match it.settlement {
+                Settlement::Done => index.apply(&Op::Ack { slot, seq }, at),
+                Settlement::Again { attempts, due } => {
+                    index.apply(&Op::Nak { slot, seq, attempts, due }, at);
+                }
+            }
+        }
     }
 
     /// Everything that is left; then the last sync.
     fn end(&mut self) -> io::Result<()> {
-        if self.settled.is_empty() || self.is_stuck() {
-            return self.sync();
-        }
         match self.write(&Moves::default(), &mut Gathered::default()) {
             Ok(()) | Err(Failure::NoRoom(_)) => self.sync(),
             Err(Failure::Broken(error)) => Err(error),

@@ -1,6 +1,7 @@
 //! A disk that loses what was not synced, and fails when it is told to; and the tests that need one.
 
 mod faults;
+mod full;
 mod model;
 
 use std::collections::BTreeMap;
@@ -315,4 +316,9 @@ impl DiskFile for SimFile {
             Ok(())
         })
     }
+}
+
+/// How many cases a test tries; `PROPTEST_CASES` asks for more.
+fn cases(usual: u32) -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }

@@ -294,15 +294,10 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: super::cases(96), ..ProptestConfig::default() })]
 
     #[test]
     fn what_was_confirmed_is_the_case_after_any_crash(steps in steps()) {
         Model::new().run(&steps);
     }
-}
-
-/// `PROPTEST_CASES` asks for more.
-fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(96)
 }
