@@ -29,7 +29,7 @@ const RED: &str = r#"
 name = "red"
 [services.box]
 type = "process"
-command = ["sh", "-c", "echo open; echo 'from the service' >&2; exec sleep 3600"]
+command = ["sh", "-c", "echo 'from the service'; echo open; exec sleep 3600"]
 ready = { log = "^open$" }
 [[steps]]
 name = "breaks"
