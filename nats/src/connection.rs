@@ -77,7 +77,8 @@ impl Connection {
     /// Publishes at once, or as soon as the client takes it.
     pub(crate) fn post(&self, subject: &Subject, payload: Bytes) {
         let publishing = self.client.publish(subject.clone(), payload.clone());
-        if publishing.now_or_never().is_none() {
+        // Only a full queue is to make it wait, not a task that has had its share of time.
+        if tokio::task::unconstrained(publishing).now_or_never().is_none() {
             self.unsettled.begin();
             // It ends with the connection, and then there is nobody to tell.
             let _ = self.posts.send(Post { subject: subject.clone(), payload });

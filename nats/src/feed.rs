@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 
 use async_nats::{Message, Subscriber};
 use echo_bus::{LocalTransport, Transport};
-use echo_sdk::{Pattern, PublishError, Received};
+use echo_sdk::{Offer, Pattern, Received};
 use futures_util::stream::{SelectAll, Stream, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 
@@ -24,7 +24,10 @@ use crate::subject;
 /// Asks a feed to say when all that the server has sent so far is in the queue.
 pub(crate) type CaughtUp = oneshot::Sender<()>;
 
-/// A subscription at the server.
+/// How many messages of a subscription are taken at once before another has its turn.
+const TURN: usize = 64;
+
+/// A subscription at the server: gives the messages that have come, so many at a time.
 #[derive(Debug)]
 pub(crate) struct Heard {
     pub(crate) subscriber: Subscriber,
@@ -33,12 +36,34 @@ pub(crate) struct Heard {
 }
 
 impl Stream for Heard {
-    type Item = (bool, Message);
+    type Item = Vec<Come>;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Vec<Come>>> {
         let is_keyed = self.is_keyed;
-        self.subscriber.poll_next_unpin(cx).map(|message| message.map(|it| (is_keyed, it)))
+        let mut come = Vec::new();
+        while come.len() < TURN {
+            match self.subscriber.poll_next_unpin(cx) {
+                Poll::Ready(Some(message)) => {
+                    if come.is_empty() {
+                        come.reserve_exact(TURN);
+                    }
+                    come.push(Come { is_keyed, message });
+                }
+                // What has come goes first.
+                Poll::Ready(None) if come.is_empty() => return Poll::Ready(None),
+                Poll::Pending if come.is_empty() => return Poll::Pending,
+                _ => break,
+            }
+        }
+        Poll::Ready(Some(come))
     }
+}
+
+/// A message of a subscription.
+#[derive(Debug)]
+pub(crate) struct Come {
+    is_keyed: bool,
+    message: Message,
 }
 
 /// A task that fills a queue.
@@ -70,35 +95,42 @@ impl Feed {
 
     async fn fill(&mut self) {
         loop {
-            let message = tokio::select! {
+            let come = tokio::select! {
                 biased;
-                message = self.messages.next() => message,
+                come = self.messages.next() => come,
                 Some(caught_up) = self.asked.recv() => {
                     // Whoever asked may have stopped waiting.
                     let _ = caught_up.send(());
                     continue;
                 }
             };
-            let Some(message) = message else {
+            let Some(come) = come else {
                 // The slot has no patterns that are not durable: nothing comes.
                 while let Some(caught_up) = self.asked.recv().await {
                     let _ = caught_up.send(());
                 }
                 return std::future::pending().await;
             };
-            let Some(received) = self.read(message) else { continue };
-            match self.queue.try_publish(&received.topic, received.message.clone()) {
-                Ok(()) => {}
-                Err(PublishError::Full { .. }) => self.wait(received).await,
-                Err(_) => return,
+            let mut come = come.into_iter();
+            while let Some(message) = come.next() {
+                let Some(Received { topic, message }) = self.read(message) else { continue };
+                match self.queue.offer(&topic, message) {
+                    Offer::Taken => {}
+                    Offer::Busy(message) => {
+                        let mut backlog = VecDeque::new();
+                        come.by_ref().for_each(|message| self.keep(message, &mut backlog));
+                        self.wait(Received { topic, message }, backlog).await;
+                    }
+                    Offer::Refused(_) => return,
+                }
             }
         }
     }
 
     /// The queue is full: waits for room, and meanwhile keeps what comes.
-    async fn wait(&mut self, first: Received) {
-        let mut backlog = VecDeque::from([first]);
-        while let Some(Received { topic, message }) = backlog.pop_front() {
+    async fn wait(&mut self, first: Received, mut backlog: VecDeque<Received>) {
+        let mut next = Some(first);
+        while let Some(Received { topic, message }) = next {
             let queue = self.queue.clone();
             let mut publishing = std::pin::pin!(queue.publish(&topic, message));
             loop {
@@ -110,20 +142,26 @@ impl Feed {
                         }
                         break;
                     }
-                    Some(message) = self.messages.next() => {
-                        let Some(received) = self.read(message) else { continue };
-                        if backlog.len() < self.backlog {
-                            backlog.push_back(received);
-                        } else {
-                            self.dropped.fetch_add(1, Ordering::Relaxed);
-                        }
+                    Some(come) = self.messages.next() => {
+                        come.into_iter().for_each(|message| self.keep(message, &mut backlog));
                     }
                 }
             }
+            next = backlog.pop_front();
         }
     }
 
-    fn read(&self, (is_keyed, message): (bool, Message)) -> Option<Received> {
+    /// Keeps a message beside the queue, if there is room.
+    fn keep(&self, message: Come, backlog: &mut VecDeque<Received>) {
+        let Some(received) = self.read(message) else { return };
+        if backlog.len() < self.backlog {
+            backlog.push_back(received);
+        } else {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn read(&self, Come { is_keyed, message }: Come) -> Option<Received> {
         let is_meant = is_keyed || subject::is_meant(&self.patterns, &message.subject);
         if message.status.is_some() || !is_meant {
             return None;

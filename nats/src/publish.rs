@@ -53,8 +53,17 @@ impl Outgoing {
     /// Its headers; made for each time that it is sent, which is once for nearly all.
     fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        wire::headers(&self.message, |name, value| append(&mut headers, name, value));
-        if let Way::Durable { id: Some(id), .. } = self.way {
+        let id = match self.way {
+            Way::Durable { id, .. } => id,
+            Way::Core { .. } => None,
+        };
+        wire::headers(&self.message, |name, value| {
+            // The server is to know it by another id than its own.
+            if id.is_none() || name != wire::header::ID {
+                append(&mut headers, name, value);
+            }
+        });
+        if let Some(id) = id {
             let mut text = Uuid::encode_buffer();
             headers.insert(wire::header::ID, &*id.as_hyphenated().encode_lower(&mut text));
         }
@@ -328,8 +337,18 @@ fn is_passing(error: &jetstream::context::PublishError) -> bool {
 
 /// Adds a header, unless it can be none: what a message holds was checked when it was made.
 fn append(headers: &mut HeaderMap, name: &str, value: &str) {
-    if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>()) {
+    if let (Ok(name), Ok(value)) = (header_name(name), value.parse::<HeaderValue>()) {
         headers.append(name, value);
+    }
+}
+
+/// The name of a header; those that most messages have take no memory of their own.
+fn header_name(name: &str) -> Result<HeaderName, <HeaderName as std::str::FromStr>::Err> {
+    use wire::header::{ATTEMPT, HOPS, KEY, SCHEMA, TRACEPARENT, TRACESTATE};
+    let known = [TRACEPARENT, KEY, HOPS, SCHEMA, TRACESTATE, ATTEMPT];
+    match known.into_iter().find(|known| *known == name) {
+        Some(known) => Ok(HeaderName::from_static(known)),
+        None => name.parse(),
     }
 }
 
