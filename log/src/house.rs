@@ -93,7 +93,8 @@ impl Writer {
         let room = size.saturating_sub(current.end.into()) + self.files.spare_bytes();
         let begins = match self.files.spares() {
             SPARES.. => garbage > index.live_bytes() + 2 * size,
-            _ => garbage >= size && cost <= room,
+            // One that is more than half full would be moved for nothing, over and over.
+            _ => garbage >= size && cost <= room.min(size / 2),
         };
         if begins {
             self.compaction = Some(Compaction::of(*oldest));

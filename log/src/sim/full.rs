@@ -185,6 +185,17 @@ impl Full {
         self.log = log;
     }
 
+    fn until_there_is_room(&mut self, mut try_it: impl FnMut(&mut Self) -> bool) {
+        let began = Instant::now();
+        while !try_it(self) {
+            let room = self.log.room();
+            let room = async { tokio::time::timeout(PATIENCE, room).await };
+            let is_told = self.runtime.block_on(room).is_ok();
+            let is_late = !is_told || began.elapsed() > PATIENCE;
+            assert!(!is_late, "no room though all is settled: {:?}", self.log.stats());
+        }
+    }
+
     /// Settles what waits. Then there is room, and all of it lasts.
     fn settle(&mut self) {
         for slot in 0..SLOTS {
@@ -192,18 +203,9 @@ impl Full {
                 self.log.settle(self.slots[slot], seq, Settlement::Done);
             }
         }
-        let began = Instant::now();
-        loop {
-            let room = self.log.room();
-            let room = async { tokio::time::timeout(PATIENCE, room).await };
-            let is_told = self.runtime.block_on(room).is_ok();
-            let is_late = !is_told || began.elapsed() > PATIENCE;
-            assert!(!is_late, "no room though all is settled: {:?}", self.log.stats());
-            // Acknowledgements may take what there was, until their segments are freed as well.
-            if self.publish(1, 1000, 1, &[]) && self.allow_quota(self.log.flush()) {
-                break;
-            }
-        }
+        // Acknowledgements may take what there was, until their segments are freed as well.
+        self.until_there_is_room(|this| this.allow_quota(this.log.flush()));
+        self.until_there_is_room(|this| this.publish(1, 1000, 1, &[]));
         self.restart(true);
         assert_eq!(self.log.stats().messages, 1);
         let seq = self.waiting(0)[0];

@@ -100,8 +100,9 @@ struct Model {
 }
 
 impl Model {
-    fn new() -> Self {
-        let options = Options { segment_size: 64 << 10, max_bytes: 1 << 20, ..Options::default() };
+    fn new(segments: u64) -> Self {
+        let max_bytes = segments * (64 << 10);
+        let options = Options { segment_size: 64 << 10, max_bytes, ..Options::default() };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let disk = SimDisk::default();
         let (log, _) = disk.open(&options).unwrap();
@@ -136,8 +137,10 @@ impl Model {
             }
             Step::Flush => {
                 let flush = self.log.flush();
-                if self.runtime.block_on(flush).is_ok() {
-                    self.confirm();
+                match self.runtime.block_on(flush) {
+                    Ok(()) => self.confirm(),
+                    Err(LogError::Quota { .. }) => self.refused(),
+                    Err(_) => {}
                 }
             }
             Step::Crash { seed, power, after: None } => self.crash(seed, power),
@@ -151,6 +154,7 @@ impl Model {
                         self.confirm();
                         self.reopen(self.disk.after_kill());
                     }
+                    Err(LogError::Quota { .. }) => self.refused(),
                     Err(_) => self.crash(1, true),
                 }
             }
@@ -223,6 +227,11 @@ impl Model {
         };
         self.log.settle(self.slots[slot], self.known[at].seq, settlement);
         self.known[at].has.get_mut(&slot).unwrap().push(has);
+    }
+
+    /// Whatever was asked for since may have been refused; what is there lasts.
+    fn refused(&mut self) {
+        self.crash(1, false);
     }
 
     /// All that was asked for is the case.
@@ -298,6 +307,11 @@ proptest! {
 
     #[test]
     fn what_was_confirmed_is_the_case_after_any_crash(steps in steps()) {
-        Model::new().run(&steps);
+        Model::new(16).run(&steps);
+    }
+
+    #[test]
+    fn what_was_confirmed_is_the_case_where_there_is_no_room(steps in steps()) {
+        Model::new(4).run(&steps);
     }
 }
