@@ -1,8 +1,8 @@
 //! The JSON form of a message, as quick as its usual shape allows.
 //!
-//! [`write`] gives the same bytes as the message's `Serialize`, and [`read`] the same message as its `Deserialize`, which
-//! tests hold them to. The data is copied as it stands. What is out of the usual, such as a message with fields, is
-//! left to those two.
+//! [`write`] gives the same bytes as the message's `Serialize`, and [`read`] the same message as its `Deserialize`,
+//! which tests hold them to. The data is copied as it stands. What is out of the usual, such as a message with
+//! fields, is left to those two.
 
 use chrono::{DateTime, Datelike, NaiveDate, Timelike, Utc};
 use echo_sdk::{BaseMessage, JsonText, MessageError, TraceContext};
