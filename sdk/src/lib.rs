@@ -19,12 +19,13 @@ mod context;
 mod manifest;
 mod message;
 mod plugin;
+mod publish_error;
 mod topic;
 mod trace;
 
 pub use context::{
     Attribute, BoxFuture, LogLevel, MessageStream, MessageTransport, Offer, PluginContext,
-    PublishError, Received, RequestError, Span, SpanHandle, Subscription, Telemetry,
+    Received, Span, SpanHandle, Subscription, Telemetry,
 };
 pub use manifest::{
     Example, HandlerKind, Manifest, ManifestError, Overflow, PluginType, ServiceTypeInfo,
@@ -32,5 +33,6 @@ pub use manifest::{
 };
 pub use message::{BaseMessage, FieldError, Fields, Form, JsonText, MessageBuilder, MessageError};
 pub use plugin::{Constructor, Created, Health, Plugin, PluginError, ProcessingStatus};
+pub use publish_error::{PublishError, RequestError};
 pub use topic::{IntoTopic, MAX_TOPIC_LEN, Pattern, Topic, TopicError};
 pub use trace::{TraceContext, TraceParentError};

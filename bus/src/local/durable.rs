@@ -296,7 +296,7 @@ impl Waiting {
             for place in places.into_iter().take(count) {
                 match self.messages.get(place).filter(|handed| !handed.came_before()) {
                     Some(Handed { received, .. }) => {
-                        let measured = super::is_measured();
+                        let measured = super::deliver::is_measured();
                         queue.push(&received.topic, received.message.clone(), measured);
                     }
                     None => queue.unreserve(1),

@@ -1,6 +1,7 @@
 //! The transport within one process.
 
 mod delays;
+mod deliver;
 mod durable;
 mod feed;
 mod idle;
@@ -14,6 +15,7 @@ mod reader;
 mod receiver;
 mod reserved;
 mod room;
+mod slot;
 mod stored;
 
 /// What [`idle`] and [`room`] are made of; their model tests put other parts in their place.
@@ -25,8 +27,6 @@ mod sync {
     pub(super) use parking_lot::Mutex;
 }
 
-use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -42,11 +42,11 @@ use tokio::task::JoinHandle;
 use self::delays::Delays;
 use self::durable::{Durable, Line};
 use self::inbox::Inboxes;
-use self::queue::{LocalSlot, Queue, Reservation};
+use self::queue::Queue;
 use self::reader::Reader;
 use self::receiver::LocalStream;
-use self::reserved::Reserved;
-use crate::routing::{Router, Target};
+use self::slot::LocalSlot;
+use crate::routing::Router;
 use crate::store::{MemoryStore, SharedStore};
 use crate::transport::{
     Admission, BusError, Features, Slot, SlotOptions, SubscribeOptions, Transport,
@@ -128,25 +128,6 @@ impl Detach {
     }
 }
 
-/// Every so many messages of a thread, one has its time in the queue measured.
-const MEASURE_EVERY: u32 = 32;
-
-/// How many messages of a batch stand in a queue as one.
-const BATCH: usize = 32;
-
-/// How many messages of a batch go into the log at once.
-const LASTING_BATCH: usize = 256;
-
-thread_local! {
-    static PUBLISHED: Cell<u32> = const { Cell::new(0) };
-}
-
-fn is_measured() -> bool {
-    let count = PUBLISHED.get();
-    PUBLISHED.set(count.wrapping_add(1));
-    count.is_multiple_of(MEASURE_EVERY)
-}
-
 impl LocalTransport {
     /// Starts a bus on the tokio runtime that the caller runs in.
     ///
@@ -205,154 +186,6 @@ impl LocalTransport {
         }
     }
 
-    /// Delivers to every matching queue without waiting, or to none: then gives back the name of a full
-    /// one and the message.
-    fn deliver_now(
-        &self,
-        topic: &Topic,
-        message: BaseMessage,
-    ) -> Result<(), (String, BaseMessage)> {
-        let Some(message) = self.0.inboxes.deliver(topic, message) else {
-            return Ok(());
-        };
-        self.0.router.with_route(topic, |queues| match queues {
-            [] => Ok(()),
-            [queue] => match queue.reserve() {
-                Reservation::Reserved => {
-                    queue.push(topic, message, is_measured());
-                    Ok(())
-                }
-                Reservation::Full => Err((queue.name().to_owned(), message)),
-                Reservation::Drop | Reservation::Closed => Ok(()),
-            },
-            queues => {
-                let mut reserved = Vec::with_capacity(queues.len());
-                for queue in queues {
-                    match queue.reserve() {
-                        Reservation::Reserved => reserved.push(queue),
-                        Reservation::Drop | Reservation::Closed => {}
-                        Reservation::Full => {
-                            reserved.iter().for_each(|queue| queue.unreserve(1));
-                            return Err((queue.name().to_owned(), message));
-                        }
-                    }
-                }
-                push_all(&reserved, topic, message);
-                Ok(())
-            }
-        })
-    }
-
-    /// The queue that messages on a topic can be pushed to several at once, if it is the only one.
-    fn batch_queue(&self, topic: &Topic) -> Option<Arc<Queue>> {
-        if inbox::is_inbox(topic) || self.lasts(topic).is_some() {
-            return None;
-        }
-        self.0.router.with_route(topic, |queues| match queues {
-            [queue] if queue.takes_batches() => Some(Arc::clone(queue)),
-            _ => None,
-        })
-    }
-
-    /// How many of these, from the first, are admitted.
-    fn admitted(&self, topic: &Topic, messages: &[BaseMessage]) -> Result<usize, PublishError> {
-        for (place, message) in messages.iter().enumerate() {
-            match self.check(topic, message) {
-                Err(error) if place == 0 => return Err(error),
-                Err(_) => return Ok(place),
-                Ok(()) => {}
-            }
-        }
-        Ok(messages.len())
-    }
-
-    async fn deliver_batch(
-        &self,
-        topic: &Topic,
-        messages: Vec<BaseMessage>,
-    ) -> Result<(), PublishError> {
-        let mut left = messages.into_iter();
-        while self.lasts(topic).is_some() && left.len() > 0 {
-            // What goes into the log together is confirmed together.
-            let next = left.as_slice().get(..LASTING_BATCH).unwrap_or(left.as_slice());
-            let admitted = self.admitted(topic, next)?;
-            let received = |message| Received { topic: topic.clone(), message };
-            self.publish_kept(left.by_ref().take(admitted).map(received).collect()).await?;
-        }
-        while left.len() > 0 {
-            let room = match self.batch_queue(topic) {
-                Some(queue) => {
-                    let next = left.as_slice().get(..BATCH).unwrap_or(left.as_slice());
-                    let admitted = self.admitted(topic, next)?;
-                    let mut room = queue.room.reserve_some(admitted as u64) as usize;
-                    if room == 0 {
-                        room = queue.reserve_many(admitted).await.redeem().1;
-                    }
-                    if room > 0 {
-                        // A batch that fits as a whole is passed on as it came.
-                        let batch = if room == left.len() {
-                            std::mem::take(&mut left).collect()
-                        } else {
-                            left.by_ref().take(room).collect()
-                        };
-                        queue.push_batch(topic, batch);
-                    }
-                    room
-                }
-                None => 0,
-            };
-            if room == 0
-                && let Some(message) = left.next()
-            {
-                self.publish(topic, message).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Reserves room for a batch in every queue that gets messages of it past the log, waiting where there is
-    /// none: by queue, with the places of its messages.
-    async fn reserve_all(
-        &self,
-        batch: &[Received],
-    ) -> Result<Vec<(Reserved, Vec<usize>)>, PublishError> {
-        // By queue, in the order of their ids: in one order for everybody, so that two publishers cannot
-        // each hold what the other waits for.
-        let mut wanted: BTreeMap<u64, (Arc<Queue>, Vec<usize>)> = BTreeMap::new();
-        for (place, received) in batch.iter().enumerate() {
-            self.check(&received.topic, &received.message)?;
-            let lasts = self.lasts(&received.topic).is_some();
-            for queue in self.0.router.find(&received.topic).iter() {
-                if lasts && queue.kept.get().is_some() {
-                    continue;
-                }
-                let (_, places) =
-                    wanted.entry(queue.id()).or_insert_with(|| (Arc::clone(queue), Vec::new()));
-                places.push(place);
-            }
-        }
-        let mut reserved = Vec::with_capacity(wanted.len());
-        for (queue, places) in wanted.into_values() {
-            reserved.push((queue.reserve_many(places.len()).await, places));
-        }
-        Ok(reserved)
-    }
-
-    async fn deliver_waiting(&self, batch: Vec<Received>) -> Result<(), PublishError> {
-        let reserved = self.reserve_all(&batch).await?;
-        // From here on nothing waits: all of it is delivered.
-        for (reserved, places) in reserved {
-            let (queue, messages) = reserved.redeem();
-            for received in places.iter().take(messages).filter_map(|place| batch.get(*place)) {
-                queue.push(&received.topic, received.message.clone(), is_measured());
-            }
-        }
-        for Received { topic, message } in batch {
-            self.0.inboxes.deliver(&topic, message);
-        }
-        Ok(())
-    }
-
     fn open(&self, options: SlotOptions, reader: Reader) -> Result<LocalSlot, BusError> {
         if self.0.closed.load(Ordering::Acquire) {
             return Err(BusError::Closed);
@@ -377,13 +210,6 @@ impl LocalTransport {
         }
         self.0.router.add(patterns, &slot.queue);
         Ok(slot)
-    }
-}
-
-fn push_all(queues: &[&Arc<Queue>], topic: &Topic, message: BaseMessage) {
-    let measured = is_measured();
-    for (queue, message) in queues.iter().zip(message.shares(queues.len())) {
-        queue.push(topic, message, measured);
     }
 }
 

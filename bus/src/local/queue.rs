@@ -5,12 +5,12 @@
 //! message does not hold up those that were taken with it. Room is given back when a message is settled,
 //! in batches too.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use arc_swap::ArcSwap;
 use crossbeam::deque::{Injector, Steal, Stealer, Worker};
-use echo_sdk::{BaseMessage, BoxFuture, Overflow, PublishError, Received, Topic};
+use echo_sdk::{BaseMessage, Overflow, PublishError, Received, Topic};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -21,11 +21,9 @@ use super::idle::Idle;
 use super::kept::Kept;
 use super::lanes::{LaneId, Lanes};
 use super::reader::Reader;
-use super::receiver::LocalReceiver;
 use super::reserved::Reserved;
 use super::room::Room;
 use crate::routing::Target;
-use crate::transport::{Receiver, Slot, SlotStats};
 
 /// A message in a queue; one cache line.
 #[derive(Debug)]
@@ -97,26 +95,26 @@ pub(super) struct Queue {
     id: u64,
     name: Arc<str>,
     reader: Reader,
-    capacity: usize,
+    pub(super) capacity: usize,
     overflow: Overflow,
     epoch: Instant,
     pub(super) room: Room,
-    ready: Injector<Ticket>,
+    pub(super) ready: Injector<Ticket>,
     pub(super) lanes: Lanes,
     pub(super) idle: Idle,
-    stealers: ArcSwap<Vec<(u64, Stealer<Ticket>)>>,
+    pub(super) stealers: ArcSwap<Vec<(u64, Stealer<Ticket>)>>,
     stealers_change: Mutex<()>,
     pub(super) delays: Arc<Delays>,
     /// Where effects are published.
     bus: Weak<super::Inner>,
     /// Its place in the log, when it gets messages of durable topics.
     pub(super) kept: OnceLock<Kept>,
-    delayed: AtomicUsize,
-    paused: AtomicBool,
+    pub(super) delayed: AtomicUsize,
+    pub(super) paused: AtomicBool,
     dropped: AtomicU64,
     /// How many wait for the queue to be empty.
-    watchers: AtomicUsize,
-    emptied: Notify,
+    pub(super) watchers: AtomicUsize,
+    pub(super) emptied: Notify,
 }
 
 impl Target for Queue {
@@ -431,104 +429,5 @@ impl Queue {
 
     pub(super) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
-    }
-}
-
-/// Counts somebody who waits for an empty queue.
-struct Watching<'a>(&'a Queue);
-
-impl<'a> Watching<'a> {
-    fn new(queue: &'a Queue) -> Self {
-        queue.watchers.fetch_add(1, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-        Self(queue)
-    }
-}
-
-impl Drop for Watching<'_> {
-    fn drop(&mut self) {
-        self.0.watchers.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-/// A queue that is open as a slot.
-#[derive(Debug)]
-pub(super) struct LocalSlot {
-    pub(super) queue: Arc<Queue>,
-    /// Takes the slot out of the transport's routes.
-    pub(super) detach: super::Detach,
-}
-
-impl Drop for LocalSlot {
-    fn drop(&mut self) {
-        self.close();
-    }
-}
-
-impl Slot for LocalSlot {
-    fn name(&self) -> &str {
-        self.queue.name()
-    }
-
-    fn receiver(&self) -> Box<dyn Receiver> {
-        Box::new(LocalReceiver::new(Arc::clone(&self.queue)))
-    }
-
-    fn stats(&self) -> SlotStats {
-        SlotStats {
-            held: usize::try_from(self.queue.room.held()).unwrap_or(usize::MAX),
-            capacity: self.queue.capacity,
-            accepted: self.queue.room.accepted(),
-            dropped: self.queue.dropped(),
-            delayed: self.queue.delayed.load(Ordering::Relaxed),
-        }
-    }
-
-    fn has_ready(&self) -> bool {
-        !self.queue.ready.is_empty()
-            || self.queue.stealers.load().iter().any(|(_, stealer)| !stealer.is_empty())
-    }
-
-    fn pause(&self) {
-        self.queue.paused.store(true, Ordering::Release);
-    }
-
-    fn resume(&self) {
-        self.queue.paused.store(false, Ordering::Release);
-        self.queue.idle.wake_all();
-    }
-
-    fn close(&self) {
-        self.detach.detach(&self.queue);
-        self.queue.close();
-    }
-
-    fn take_remaining(&self) -> Vec<Received> {
-        let mut entries = Vec::new();
-        loop {
-            match self.queue.ready.steal() {
-                Steal::Success(Ticket::Message(entry)) => entries.push(entry),
-                Steal::Success(Ticket::Batch(batch)) => entries.extend(batch),
-                Steal::Success(Ticket::Lane(_)) | Steal::Retry => {}
-                Steal::Empty => break,
-            }
-        }
-        entries.extend(self.queue.lanes.drain());
-        entries.extend(self.queue.delays.take(&self.queue));
-        self.queue.release(entries.len());
-        entries.into_iter().map(|entry| entry.received).collect()
-    }
-
-    fn idle(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async {
-            let _watching = Watching::new(&self.queue);
-            loop {
-                let emptied = self.queue.emptied.notified();
-                if self.queue.room.held() == 0 {
-                    return;
-                }
-                emptied.await;
-            }
-        })
     }
 }

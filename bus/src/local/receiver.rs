@@ -316,11 +316,11 @@ impl Drop for LocalReceiver {
 pub(super) struct LocalStream {
     receiver: LocalReceiver,
     /// Leaves the routes when the subscription is dropped.
-    _slot: super::queue::LocalSlot,
+    _slot: super::slot::LocalSlot,
 }
 
 impl LocalStream {
-    pub(super) fn new(slot: super::queue::LocalSlot) -> Self {
+    pub(super) fn new(slot: super::slot::LocalSlot) -> Self {
         let mut receiver = LocalReceiver::new(Arc::clone(&slot.queue));
         receiver.set_batch(TURN as usize);
         Self { receiver, _slot: slot }

@@ -1,0 +1,110 @@
+//! A local queue as a slot.
+
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+
+use crossbeam::deque::Steal;
+use echo_sdk::{BoxFuture, Received};
+
+use super::queue::{Queue, Ticket};
+use super::receiver::LocalReceiver;
+use crate::transport::{Receiver, Slot, SlotStats};
+
+/// Counts somebody who waits for an empty queue.
+struct Watching<'a>(&'a Queue);
+
+impl<'a> Watching<'a> {
+    fn new(queue: &'a Queue) -> Self {
+        queue.watchers.fetch_add(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        Self(queue)
+    }
+}
+
+impl Drop for Watching<'_> {
+    fn drop(&mut self) {
+        self.0.watchers.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A queue that is open as a slot.
+#[derive(Debug)]
+pub(super) struct LocalSlot {
+    pub(super) queue: Arc<Queue>,
+    /// Takes the slot out of the transport's routes.
+    pub(super) detach: super::Detach,
+}
+
+impl Drop for LocalSlot {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Slot for LocalSlot {
+    fn name(&self) -> &str {
+        self.queue.name()
+    }
+
+    fn receiver(&self) -> Box<dyn Receiver> {
+        Box::new(LocalReceiver::new(Arc::clone(&self.queue)))
+    }
+
+    fn stats(&self) -> SlotStats {
+        SlotStats {
+            held: usize::try_from(self.queue.room.held()).unwrap_or(usize::MAX),
+            capacity: self.queue.capacity,
+            accepted: self.queue.room.accepted(),
+            dropped: self.queue.dropped(),
+            delayed: self.queue.delayed.load(Ordering::Relaxed),
+        }
+    }
+
+    fn has_ready(&self) -> bool {
+        !self.queue.ready.is_empty()
+            || self.queue.stealers.load().iter().any(|(_, stealer)| !stealer.is_empty())
+    }
+
+    fn pause(&self) {
+        self.queue.paused.store(true, Ordering::Release);
+    }
+
+    fn resume(&self) {
+        self.queue.paused.store(false, Ordering::Release);
+        self.queue.idle.wake_all();
+    }
+
+    fn close(&self) {
+        self.detach.detach(&self.queue);
+        self.queue.close();
+    }
+
+    fn take_remaining(&self) -> Vec<Received> {
+        let mut entries = Vec::new();
+        loop {
+            match self.queue.ready.steal() {
+                Steal::Success(Ticket::Message(entry)) => entries.push(entry),
+                Steal::Success(Ticket::Batch(batch)) => entries.extend(batch),
+                Steal::Success(Ticket::Lane(_)) | Steal::Retry => {}
+                Steal::Empty => break,
+            }
+        }
+        entries.extend(self.queue.lanes.drain());
+        entries.extend(self.queue.delays.take(&self.queue));
+        self.queue.release(entries.len());
+        entries.into_iter().map(|entry| entry.received).collect()
+    }
+
+    fn idle(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            let _watching = Watching::new(&self.queue);
+            loop {
+                let emptied = self.queue.emptied.notified();
+                if self.queue.room.held() == 0 {
+                    return;
+                }
+                emptied.await;
+            }
+        })
+    }
+}
