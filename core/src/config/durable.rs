@@ -39,7 +39,8 @@ pub struct DurableConfig {
     /// How many messages wait at most, each of which takes about 100 bytes of memory.
     #[schemars(range(min = 1))]
     pub max_messages: usize,
-    /// How many messages' ids are remembered, so that one that is published twice is dropped.
+    /// How many messages' ids are remembered, so that one that is published twice is dropped; at most one for each
+    /// 64 bytes of `segment_size`.
     pub remember_ids: usize,
     /// How long an id is remembered.
     #[serde(with = "duration")]
