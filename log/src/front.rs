@@ -30,14 +30,23 @@ pub(crate) struct Gathered {
     pub(crate) has_duplicates: bool,
     /// Somebody waits, though there may be nothing to write.
     pub(crate) is_awaited: bool,
-    /// It is to be synced whatever the policy.
-    pub(crate) must_sync: bool,
+    /// Told once it is written, without what slots said of messages.
     pub(crate) batch: Arc<Batch>,
+    /// Told once all of it is synced, whatever the policy, if somebody waits for that.
+    pub(crate) flushed: Option<Arc<Batch>>,
 }
 
 impl Gathered {
     pub(crate) fn is_empty(&self) -> bool {
         self.frames.is_empty() && self.settled.is_empty() && !self.is_awaited
+    }
+
+    /// Tells all who wait for any of it.
+    pub(crate) fn complete(&self, result: Result<(), LogError>) {
+        if let Some(flushed) = &self.flushed {
+            flushed.complete(result.clone());
+        }
+        self.batch.complete(result);
     }
 }
 
@@ -227,8 +236,7 @@ impl Front {
             return Durable::done(result.clone());
         }
         self.gathered.is_awaited = true;
-        self.gathered.must_sync = true;
-        Durable::of(&self.gathered.batch)
+        Durable::of(self.gathered.flushed.get_or_insert_default())
     }
 
     /// Resolves when it is worth to try again what was refused for want of room.

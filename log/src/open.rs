@@ -143,7 +143,7 @@ impl Shared {
         drop(front);
         // Only what has nothing to write can be left of a log that ended well.
         let is_empty = gathered.frames.is_empty() && gathered.settled.is_empty();
-        gathered.batch.complete(if is_empty { result } else { Err(error.clone()) });
+        gathered.complete(if is_empty { result } else { Err(error.clone()) });
         opening.complete(Err(error));
     }
 }

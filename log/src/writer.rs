@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::LogError;
-use crate::batch::Batch;
 use crate::compact::{Compaction, Moves};
 use crate::disk::{DiskFile, is_no_space};
 use crate::files::Files;
@@ -96,7 +95,7 @@ pub(crate) struct Writer {
     /// Memory to be used again.
     used: Gathered,
     /// The batch that the disk failed under.
-    failed: Option<Arc<Batch>>,
+    failed: Option<Gathered>,
 }
 
 impl Writer {
@@ -132,8 +131,8 @@ impl Writer {
         };
         let ended = ended.map_err(|error| self.shared.broken(error));
         self.shared.end(ended.clone());
-        if let (Some(batch), Err(error)) = (self.failed, ended) {
-            batch.complete(Err(error));
+        if let (Some(gathered), Err(error)) = (self.failed, ended) {
+            gathered.complete(Err(error));
         }
     }
 
@@ -185,19 +184,35 @@ impl Writer {
         let moves = match self.moves() {
             Ok(moves) => moves,
             Err(error) => {
-                self.failed = Some(gathered.batch);
+                self.failed = Some(gathered);
                 return Err(error);
             }
         };
         self.settled.extend(gathered.settled.drain(..).map(Unwritten::from));
-        match self.write(&moves, &mut gathered) {
+        let written = match self.write(&moves, &mut gathered) {
+            Ok(()) => self.write_settled(gathered.flushed.is_some()),
+            Err(Failure::NoRoom(error)) => {
+                self.refuse(&gathered, error);
+                self.used = gathered;
+                return self.keep_house();
+            }
+            Err(broken) => Err(broken),
+        };
+        match written {
             Ok(()) => {
                 self.shared.after_batch();
-                gathered.batch.complete(Ok(()));
+                gathered.complete(Ok(()));
             }
-            Err(Failure::NoRoom(error)) => self.refuse(&gathered, error),
+            Err(Failure::NoRoom(error)) => {
+                // The batch itself is written, so nobody may be told to try it again.
+                self.stand_still(error.clone());
+                self.count_settled();
+                self.shared.after_batch();
+                gathered.batch.complete(Ok(()));
+                gathered.complete(Err(error));
+            }
             Err(Failure::Broken(error)) => {
-                self.failed = Some(gathered.batch);
+                self.failed = Some(gathered);
                 return Err(error);
             }
         }
@@ -211,10 +226,9 @@ impl Writer {
         compaction.step(&self.shared, budget).map_err(io::Error::other)
     }
 
-    /// Writes moved records, what has gathered, and what was settled, in this order.
+    /// Writes moved records and what has gathered, with some of what was settled, in this order.
     fn write(&mut self, moves: &Moves, gathered: &mut Gathered) -> Result<(), Failure> {
-        let chunk = self.files.size as usize / 8 / SETTLEMENT;
-        let mut written = self.add_settled(&mut gathered.frames, chunk);
+        let written = self.add_settled(&mut gathered.frames);
         let content = if gathered.adds { Content::Added } else { Content::Said };
         let len = moves.frames.len() + gathered.frames.len();
         if self.fits(len, content) {
@@ -230,9 +244,14 @@ impl Writer {
             self.write_part(&[], &mut gathered.frames, content)?;
         }
         self.settled.drain(..written);
+        Ok(())
+    }
+
+    /// Writes what else was settled, and syncs when that is due or asked for.
+    fn write_settled(&mut self, must_sync: bool) -> Result<(), Failure> {
         while !self.settled.is_empty() {
             let mut frames = Vec::new();
-            written = self.add_settled(&mut frames, chunk);
+            let written = self.add_settled(&mut frames);
             self.write_part(&[], &mut frames, Content::Said)?;
             self.settled.drain(..written);
         }
@@ -242,7 +261,7 @@ impl Writer {
             }
             SyncPolicy::EachBatch | SyncPolicy::Never => false,
         };
-        match gathered.must_sync || is_due {
+        match must_sync || is_due {
             true => self.sync().map_err(Failure::Broken),
             false => Ok(()),
         }
@@ -258,8 +277,9 @@ impl Writer {
         }
     }
 
-    /// Appends a record of at most `most` settlements; gives how many it holds.
-    fn add_settled(&self, frames: &mut Vec<u8>, most: usize) -> usize {
+    /// Appends a record of settlements, of a share of a segment at most; gives how many it holds.
+    fn add_settled(&self, frames: &mut Vec<u8>) -> usize {
+        let most = self.files.size as usize / 8 / SETTLEMENT;
         let settled = self.settled.get(..most).unwrap_or(&self.settled);
         if settled.is_empty() {
             return 0;
@@ -433,12 +453,8 @@ impl Writer {
 
     /// Tells all of a batch that there was no room for it. What was settled waits to be written, and counts.
     fn refuse(&mut self, gathered: &Gathered, error: LogError) {
-        if !self.is_stuck() {
-            self.look_again = Some(Instant::now() + LOOK_FOR_ROOM);
-        }
-        // From here on nothing is let in that would be refused as well.
-        self.narrow_gate(error.clone());
-        let mut told = vec![Arc::clone(&gathered.batch)];
+        self.stand_still(error.clone());
+        let mut next = None;
         {
             let index = self.shared.index.lock();
             let slots: Vec<u32> = index.slots.keys().copied().collect();
@@ -448,15 +464,29 @@ impl Writer {
             front.take_back(&gathered.frames, is_known);
             if front.gathered.has_duplicates {
                 // Of messages that are not kept after all.
-                let next = front.take(Gathered::default());
-                front.take_back(&next.frames, is_known);
-                self.settled.extend(next.settled.into_iter().map(Unwritten::from));
-                told.push(next.batch);
+                let mut taken = front.take(Gathered::default());
+                front.take_back(&taken.frames, is_known);
+                self.settled.extend(taken.settled.drain(..).map(Unwritten::from));
+                next = Some(taken);
             }
         }
+        self.count_settled();
+        gathered.complete(Err(error.clone()));
+        next.into_iter().for_each(|next| next.complete(Err(error.clone())));
+    }
+
+    /// Lets nothing in that would find no room either, for a while.
+    fn stand_still(&mut self, error: LogError) {
+        if !self.is_stuck() {
+            self.look_again = Some(Instant::now() + LOOK_FOR_ROOM);
+        }
+        self.narrow_gate(error);
+    }
+
+    /// What was settled counts, though it waits to be written.
+    fn count_settled(&mut self) {
         self.coalesce();
         self.apply_settled();
-        told.into_iter().for_each(|batch| batch.complete(Err(error.clone())));
     }
 
     /// Of what a slot said of a message, the last counts.
@@ -492,7 +522,8 @@ impl Writer {
 
     /// Everything that is left; then the last sync.
     fn end(&mut self) -> io::Result<()> {
-        match self.write(&Moves::default(), &mut Gathered::default()) {
+        let written = self.write(&Moves::default(), &mut Gathered::default());
+        match written.and_then(|()| self.write_settled(true)) {
             Ok(()) | Err(Failure::NoRoom(_)) => self.sync(),
             Err(Failure::Broken(error)) => Err(error),
         }

@@ -203,9 +203,11 @@ impl Full {
                 self.log.settle(self.slots[slot], seq, Settlement::Done);
             }
         }
+        // With all that was settled before it, which may find no room for itself: what is refused is not kept, and
+        // what is kept is not refused.
+        self.until_there_is_room(|this| this.publish(1, 1000, 1, &[]));
         // Acknowledgements may take what there was, until their segments are freed as well.
         self.until_there_is_room(|this| this.allow_quota(this.log.flush()));
-        self.until_there_is_room(|this| this.publish(1, 1000, 1, &[]));
         self.restart(true);
         assert_eq!(self.log.stats().messages, 1);
         let seq = self.waiting(0)[0];
