@@ -7,7 +7,8 @@ use crate::LogError;
 use crate::compact::Compaction;
 use crate::frame;
 use crate::front::Gate;
-use crate::writer::{Failure, LOOK_FOR_ROOM, SETTLEMENT, SPARES, Writer};
+use crate::room::SPARES;
+use crate::writer::{Failure, LOOK_FOR_ROOM, SETTLEMENT, Writer};
 
 impl Writer {
     pub(crate) fn keep_house(&mut self) -> io::Result<()> {

@@ -42,6 +42,7 @@ mod options;
 mod read;
 mod record;
 mod recover;
+mod room;
 #[cfg(test)]
 mod sim;
 mod transaction;

@@ -15,10 +15,11 @@ use crate::disk::{DiskFile, is_no_space};
 use crate::files::Files;
 use crate::frame::{self, Stamp};
 use crate::front::Gathered;
-use crate::index::{Live, Location, Segment};
+use crate::index::{Live, Location};
 use crate::log::{Shared, unix_seconds};
 use crate::options::SyncPolicy;
 use crate::record::{self, Op, ops};
+use crate::room::{Content, SPARES};
 use crate::{Settlement, SlotId};
 
 /// How often it looks for room when there was none.
@@ -27,9 +28,6 @@ pub(crate) const LOOK_FOR_ROOM: Duration = Duration::from_millis(100);
 /// The most bytes that a settlement takes.
 pub(crate) const SETTLEMENT: usize = 23;
 
-/// How many spares there are to be: messages begin a segment only if one is left then, the reserve.
-pub(crate) const SPARES: usize = 2;
-
 /// The segment that is written to.
 pub(crate) struct Current {
     pub(crate) number: u32,
@@ -37,17 +35,6 @@ pub(crate) struct Current {
     /// Where the next record goes.
     pub(crate) end: u32,
     pub(crate) synced: u32,
-}
-
-/// What is written, by how much of the room it may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Content {
-    /// Messages and values keep off the reserve.
-    Added,
-    /// What settles, registers and forgets leaves half of the reserve.
-    Said,
-    /// What is moved so that a segment can be freed may take all of it.
-    Moved,
 }
 
 /// What a slot said of a message, not written yet.
@@ -366,87 +353,6 @@ impl Writer {
         {
             current.file.sync()?;
             current.synced = current.end;
-        }
-        Ok(())
-    }
-
-    /// The current segment if that much fits into it, or else the next one.
-    fn room_for(&mut self, len: usize, content: Content) -> Result<&Current, Failure> {
-        if !self.fits(len, content) {
-            self.look_for_spares(if content == Content::Added { SPARES } else { 1 })?;
-            self.begin_segment()?;
-        }
-        let missing = || Failure::Broken(io::ErrorKind::NotFound.into());
-        self.current.as_ref().ok_or_else(missing)
-    }
-
-    /// Whether that much may go into the current segment, which is the reserve once no spare is left.
-    fn fits(&self, len: usize, content: Content) -> bool {
-        let size = self.files.size as usize;
-        let limit = match content {
-            _ if self.files.spares() > 0 => size,
-            Content::Added => 0,
-            Content::Said => size / 2,
-            Content::Moved => size,
-        };
-        self.current.as_ref().is_some_and(|current| current.end as usize + len <= limit)
-    }
-
-    /// Begins the next segment: what all later ones need to know stands at its head.
-    pub(crate) fn begin_segment(&mut self) -> Result<(), Failure> {
-        self.sync().map_err(Failure::Broken)?;
-        self.look_for_spares(1)?;
-        let before = self.current.as_ref().map(|it| (it.number, it.end)).or(self.before);
-        let (last, before) = before.unwrap_or((0, 0));
-        let number = last + 1;
-        let file = self.files.begin(number).map_err(Failure::Broken)?;
-        let file = file.ok_or_else(|| Failure::Broken(io::ErrorKind::NotFound.into()))?;
-        let (mut head, ids_below) = self.head(before);
-        let stamp =
-            Stamp { segment: number, synced: 0, time: unix_seconds(), number: self.next_number };
-        self.next_number = frame::stamp_all(&mut head, stamp);
-        file.write(&head, 0).map_err(Failure::Broken)?;
-        let mut index = self.shared.index.lock();
-        if let Some(segment) = index.segments.get_mut(&last) {
-            segment.ids_below = segment.ids_below.min(ids_below);
-        }
-        let len = u64::from(self.files.size);
-        let opened = Arc::clone(&file);
-        let segment = Segment { file: opened, len, live: 0, entries: 0, ids_below: u64::MAX };
-        index.segments.insert(number, segment);
-        self.current = Some(Current { number, file, end: head.len() as u32, synced: 0 });
-        self.unsynced_since = Some(Instant::now());
-        Ok(())
-    }
-
-    fn head(&self, before: u32) -> (Vec<u8>, u64) {
-        let mut head = Vec::new();
-        let start = frame::begin(&mut head);
-        let mut writer = record::Writer(&mut head);
-        let ids_below = {
-            let front = self.shared.front.lock();
-            writer.head(front.next_seq, front.next_slot, before);
-            front.window.next_number()
-        };
-        for (slot, registered) in &self.shared.index.lock().slots {
-            writer.slot(*slot, &registered.name, &registered.about);
-        }
-        frame::finish(&mut head, start);
-        (head, ids_below)
-    }
-
-    /// Sees to it that there are so many spares.
-    pub(crate) fn look_for_spares(&mut self, wanted: usize) -> Result<(), Failure> {
-        while self.files.spares() < wanted {
-            let taken: u64 = self.shared.index.lock().segments.values().map(|it| it.len).sum();
-            let size = u64::from(self.files.size);
-            if taken + self.files.spare_bytes() + size > self.shared.options.max_bytes {
-                return Err(Failure::NoRoom(self.shared.over_quota()));
-            }
-            self.files.make_spare().map_err(|error| match is_no_space(&error) {
-                true => Failure::NoRoom(self.shared.no_space(error)),
-                false => Failure::Broken(error),
-            })?;
         }
         Ok(())
     }
