@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -121,85 +120,6 @@ async fn a_retry_waits_its_delay_and_counts_the_attempts() {
     assert_eq!(slot.stats().delayed, 0);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_key_that_waits_for_its_retry_holds_back_itself_and_no_other() {
-    let bus = bus();
-    let slot = slot(&bus, "one", &["t"], 1000).await;
-    let mut receivers = [slot.receiver(), slot.receiver()];
-    // Many keys, so that some share a lane with the one that waits.
-    let keys: Vec<String> = (0..400).map(|number| format!("key-{number}")).collect();
-    bus.publish(&topic("t"), keyed("slow", 1)).await.unwrap();
-    bus.publish(&topic("t"), keyed("slow", 2)).await.unwrap();
-    assert_eq!(take(&mut receivers[0]).await, Some((1, 1)));
-    assert_eq!(now(take(&mut receivers[1])).await, None, "the key is in hand already");
-    receivers[0].settle(Settlement::Again(Duration::from_secs(1)));
-    bus.publish(&topic("t"), keyed("slow", 3)).await.unwrap();
-    for (number, key) in (100..).zip(&keys) {
-        bus.publish(&topic("t"), keyed(key, number)).await.unwrap();
-    }
-    let mut others = take_all(&mut receivers[0]).await;
-    others.extend(take_all(&mut receivers[1]).await);
-    others.sort_unstable();
-    assert_eq!(others, (100..500).collect::<Vec<_>>());
-    let mut order = Vec::new();
-    for _ in 0..3 {
-        order.push(take(&mut receivers[0]).await.unwrap());
-        receivers[0].settle(Settlement::Done);
-    }
-    assert_eq!(order, [(1, 2), (2, 1), (3, 1)]);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn keys_keep_their_order_with_many_receivers_retries_and_dropped_hands() {
-    const KEYS: u64 = 50;
-    const EACH: u64 = 40;
-    let bus = bus();
-    let slot = slot(&bus, "one", &["t"], 64).await;
-    let (seen_by, mut seen) = tokio::sync::mpsc::unbounded_channel();
-    let workers: Vec<_> = (0..4)
-        .map(|worker: u64| {
-            let (slot, seen_by) = (Arc::clone(&slot), seen_by.clone());
-            tokio::spawn(async move {
-                let mut receiver = slot.receiver();
-                let mut handled = worker;
-                receiver.set_batch(8);
-                while let Some((data, attempt)) = take(&mut receiver).await {
-                    handled += 1;
-                    if attempt == 1 && handled.is_multiple_of(7) {
-                        receiver.settle(Settlement::Again(Duration::from_millis(handled % 3)));
-                    } else if attempt == 1 && handled.is_multiple_of(11) {
-                        receiver = slot.receiver();
-                    } else {
-                        let key = receiver.current().unwrap().message.key().unwrap().to_owned();
-                        seen_by.send((key, data)).unwrap();
-                        receiver.settle(Settlement::Done);
-                    }
-                    tokio::task::yield_now().await;
-                }
-            })
-        })
-        .collect();
-    for number in 0..EACH {
-        for key in 0..KEYS {
-            bus.publish(&topic("t"), keyed(&format!("k{key}"), number)).await.unwrap();
-        }
-    }
-    slot.idle().await;
-    slot.close();
-    for worker in workers {
-        worker.await.unwrap();
-    }
-    drop(seen_by);
-    let mut by_key: HashMap<String, Vec<u64>> = HashMap::new();
-    while let Some((key, data)) = seen.recv().await {
-        by_key.entry(key).or_default().push(data);
-    }
-    assert_eq!(by_key.len() as u64, KEYS);
-    for (key, data) in by_key {
-        assert_eq!(data, (0..EACH).collect::<Vec<_>>(), "{key}");
-    }
-}
-
 #[tokio::test]
 async fn a_full_queue_makes_publish_wait_and_try_publish_say_so() {
     let bus = bus();
@@ -219,25 +139,6 @@ async fn a_full_queue_makes_publish_wait_and_try_publish_say_so() {
     receiver.settle(Settlement::Done);
     waiting.await.unwrap();
     assert_eq!((full.stats().held, roomy.stats().held), (2, 3));
-}
-
-#[tokio::test]
-async fn a_publish_that_is_dropped_delivers_to_nobody_and_keeps_no_room() {
-    let bus = bus();
-    let roomy = slot(&bus, "roomy", &["t"], 10).await;
-    let full = slot(&bus, "full", &["t"], 1).await;
-    bus.publish(&topic("t"), message(1)).await.unwrap();
-    assert!(now(bus.publish(&topic("t"), message(2))).await.is_none());
-    assert_eq!(roomy.stats().held, 1);
-    let mut receiver = full.receiver();
-    take(&mut receiver).await;
-    receiver.settle(Settlement::Done);
-    for number in 3..5 {
-        bus.publish(&topic("t"), message(number)).await.unwrap();
-        assert_eq!(take(&mut receiver).await, Some((number, 1)));
-        receiver.settle(Settlement::Done);
-    }
-    assert_eq!(take_all(&mut roomy.receiver()).await, [1, 3, 4]);
 }
 
 #[tokio::test]
@@ -270,19 +171,6 @@ async fn a_batch_goes_to_all_or_waits_even_when_it_is_larger_than_the_queue() {
     all.extend(take_all(&mut receiver).await);
     assert_eq!(all, (0..7).collect::<Vec<_>>());
     assert!(bus.try_publish(&topic("t"), message(9)).is_ok(), "the room is all back");
-}
-
-#[tokio::test]
-async fn what_is_published_past_the_bound_neither_waits_nor_is_lost() {
-    let bus = bus();
-    let slot = slot(&bus, "one", &["dead.>"], 1).await;
-    for number in 0..4 {
-        bus.publish_unbounded(&topic("dead.x"), message(number)).unwrap();
-    }
-    let mut receiver = slot.receiver();
-    assert_eq!(take_all(&mut receiver).await, [0, 1, 2, 3]);
-    bus.try_publish(&topic("dead.x"), message(4)).unwrap();
-    assert!(bus.try_publish(&topic("dead.x"), message(5)).is_err(), "the bound holds again");
 }
 
 #[tokio::test]
@@ -384,109 +272,4 @@ async fn a_slots_name_is_taken_until_it_is_closed() {
     );
     first.close();
     bus.open_slot(options()).await.unwrap();
-}
-
-#[tokio::test]
-async fn too_large_a_message_is_refused_with_both_sizes() {
-    let bus =
-        LocalTransport::new(LocalOptions { max_payload: 1000, ..Default::default() }).unwrap();
-    let large = BaseMessage::builder("test").data(&"x".repeat(2000)).build().unwrap();
-    let refused = bus.try_publish(&topic("t"), large).unwrap_err();
-    assert!(
-        matches!(refused, PublishError::TooLarge { len, max: 1000 } if len > 2000),
-        "{refused}"
-    );
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn nothing_is_lost_between_publishers_that_come_and_receivers_that_idle() {
-    let bus = bus();
-    let slot = slot(&bus, "one", &["t.*"], 32).await;
-    let workers: Vec<_> = (0..3)
-        .map(|_| {
-            let slot = Arc::clone(&slot);
-            tokio::spawn(async move {
-                let mut receiver = slot.receiver();
-                receiver.set_batch(8);
-                let mut sum = 0;
-                while let Some((data, _)) = take(&mut receiver).await {
-                    sum += data;
-                    receiver.settle(Settlement::Done);
-                }
-                sum
-            })
-        })
-        .collect();
-    let publishers: Vec<_> = (0..4)
-        .map(|publisher| {
-            let bus = bus.clone();
-            tokio::spawn(async move {
-                let topic = topic(&format!("t.{publisher}"));
-                for number in 1..=5000_u64 {
-                    bus.publish(&topic, message(number)).await.unwrap();
-                    if number % 64 == 0 {
-                        tokio::task::yield_now().await;
-                    }
-                }
-            })
-        })
-        .collect();
-    for publisher in publishers {
-        publisher.await.unwrap();
-    }
-    slot.idle().await;
-    slot.close();
-    let mut sum = 0;
-    for worker in workers {
-        sum += worker.await.unwrap();
-    }
-    assert_eq!(sum, 4 * 5000 * 5001 / 2);
-}
-
-#[tokio::test]
-async fn a_subscription_keeps_the_order_of_publication_whatever_the_keys() {
-    let bus = bus();
-    let all = Pattern::new(">").unwrap();
-    let mut seen = bus.subscribe(&all, SubscribeOptions::default()).await.unwrap();
-    for data in 0..100 {
-        let message = if data % 3 == 0 { message(data) } else { keyed("k", data) };
-        bus.publish(&topic("a"), message).await.unwrap();
-    }
-    for expected in 0..100 {
-        let received = seen.next().await.unwrap();
-        assert_eq!(received.message.json::<u64>().unwrap(), expected);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_subscription_has_a_message_before_what_a_handler_makes_of_it() {
-    let bus = bus();
-    let handler = slot(&bus, "handler", &["ask"], 1000).await;
-    let mut receiver = handler.receiver();
-    let all = Pattern::new(">").unwrap();
-    // Subscribed after the slot was opened, and before it all the same.
-    let mut seen = bus.subscribe(&all, SubscribeOptions::default()).await.unwrap();
-    let answering = tokio::spawn({
-        let bus = bus.clone();
-        async move {
-            for _ in 0..1000 {
-                let (data, _) = take(&mut receiver).await.unwrap();
-                bus.publish(&topic("answer"), message(data)).await.unwrap();
-                receiver.settle(Settlement::Done);
-            }
-        }
-    });
-    for data in 0..1000 {
-        bus.publish(&topic("ask"), keyed("k", data)).await.unwrap();
-    }
-    answering.await.unwrap();
-    let mut asked = 0;
-    for _ in 0..2000 {
-        let received = seen.next().await.unwrap();
-        let data: u64 = received.message.json().unwrap();
-        match received.topic.as_str() {
-            "ask" => asked = data + 1,
-            _ => assert!(data < asked, "the answer {data} came before its question"),
-        }
-    }
 }
