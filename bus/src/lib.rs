@@ -19,6 +19,6 @@ pub use echo_log::{OpenError, Options as LogOptions, Recovery, SyncPolicy};
 pub use local::{DurableLog, DurableOptions, LocalOptions, LocalTransport};
 pub use retry::RetryPolicy;
 pub use transport::{
-    Admission, BusError, Features, Receiver, Settlement, Slot, SlotOptions, SlotStats,
+    Admission, BusError, Features, Lent, Receiver, Rest, Settlement, Slot, SlotOptions, SlotStats,
     SubscribeOptions, Transport,
 };

@@ -107,6 +107,29 @@ pub enum Settlement {
     Again(Duration),
 }
 
+/// What a receiver keeps beside the message in hand, while a handler has that.
+pub trait Rest: Send {
+    /// Lets other receivers have what this one took along: the message in hand takes long. What is settled
+    /// makes room.
+    fn share(&mut self);
+}
+
+/// The message in hand, lent to a handler.
+pub struct Lent<'a> {
+    /// The message, its attempt counted.
+    pub received: &'a Received,
+    /// How long it waited in the queue, where that was measured: a share of the messages is.
+    pub waited: Option<Duration>,
+    /// What the receiver took along beside it, if it keeps that from others.
+    pub rest: Option<&'a mut dyn Rest>,
+}
+
+impl fmt::Debug for Lent<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lent").field("received", &self.received).finish_non_exhaustive()
+    }
+}
+
 /// One worker's hand into a slot.
 pub trait Receiver: Send {
     /// Takes the next message in hand; ready with `false` when the slot is closed and empty.
@@ -117,10 +140,9 @@ pub trait Receiver: Send {
     /// The message in hand, its attempt counted.
     fn current(&self) -> Option<&Received>;
 
-    /// How long the message in hand waited in the queue, where that was measured: a share of the messages is.
-    fn waited(&self) -> Option<Duration> {
-        None
-    }
+    /// The message in hand, for as long as a handler has it. Whoever has to wait for the handler lets others have
+    /// the [rest](Lent::rest) first.
+    fn lend(&mut self) -> Option<Lent<'_>>;
 
     /// Settles the message in hand; does nothing with empty hands.
     fn settle(&mut self, settlement: Settlement);

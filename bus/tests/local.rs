@@ -273,3 +273,48 @@ async fn a_slots_name_is_taken_until_it_is_closed() {
     first.close();
     bus.open_slot(options()).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_was_taken_along_is_others_once_the_message_in_hand_takes_long() {
+    let bus = bus();
+    let slot = slot(&bus, "one", &["t"], 100).await;
+    let (mut fast, mut other) = (slot.receiver(), slot.receiver());
+    fast.set_batch(32);
+    bus.publish_batch(&topic("t"), (0..10).map(message).collect()).await.unwrap();
+    assert_eq!(take(&mut fast).await, Some((0, 1)));
+    assert_eq!(
+        take_all(&mut other).await,
+        [0; 0],
+        "a message that is handled soon is not worth a steal"
+    );
+    fast.settle(Settlement::Done);
+    assert_eq!(take(&mut fast).await, Some((1, 1)));
+    let lent = fast.lend().unwrap();
+    lent.rest.unwrap().share();
+    assert_eq!(lent.received.message.json::<u64>().unwrap(), 1, "it stays in hand");
+    assert_eq!(take_all(&mut other).await, (2..10).collect::<Vec<_>>());
+    assert_eq!(slot.stats().held, 1, "what was settled makes room at once");
+    fast.settle(Settlement::Again(Duration::ZERO));
+    assert_eq!(take(&mut other).await, Some((1, 2)));
+}
+
+#[tokio::test]
+async fn what_was_taken_along_comes_back_from_a_receiver_that_goes() {
+    let bus = bus();
+    let slot = slot(&bus, "one", &["t"], 100).await;
+    let mut fast = slot.receiver();
+    fast.set_batch(32);
+    bus.publish_batch(&topic("t"), (0..5).map(message).collect()).await.unwrap();
+    for number in 0..2 {
+        assert_eq!(take(&mut fast).await, Some((number, 1)));
+        fast.settle(Settlement::Done);
+    }
+    drop(fast);
+    let mut other = slot.receiver();
+    for number in 2..5 {
+        let taken = take(&mut other).await;
+        assert_eq!(taken, Some((number, 1)), "nobody had it in hand, so no attempt counts");
+        other.settle(Settlement::Done);
+    }
+    assert_eq!(now(slot.idle()).await, Some(()));
+}

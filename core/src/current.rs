@@ -14,9 +14,11 @@ use crate::telemetry::TraceScope;
 /// What belongs to the message in hand.
 #[derive(Debug, Default)]
 pub(crate) struct Current {
-    /// What its handler published, to take effect with its acknowledgement or not at all; `None` where what is
-    /// published goes out at once.
-    pub(crate) effects: Option<Vec<Received>>,
+    /// Whether a handler is at work: what it publishes takes effect with its acknowledgement or not at all. Where
+    /// there is none, it goes out at once.
+    pub(crate) collects: bool,
+    /// What was collected so far.
+    pub(crate) effects: Vec<Received>,
     /// The place in a trace that its handler works at.
     pub(crate) trace: TraceScope,
     /// The message itself, where the plugin has middleware.
@@ -28,20 +30,27 @@ thread_local! {
 }
 
 /// Runs `f` with `current` as the thread's; what was before is so again afterwards, a panic included.
+#[inline]
 pub(crate) fn with<R>(current: &mut Option<Box<Current>>, f: impl FnOnce() -> R) -> R {
-    let outer = CURRENT.replace(current.take());
-    let _back = Back { current, outer };
+    swap(current);
+    let _back = Back(current);
     f()
 }
 
-struct Back<'a> {
-    current: &'a mut Option<Box<Current>>,
-    outer: Option<Box<Current>>,
+/// Exchanges `current` and the thread's. Nothing is dropped, nor is it checked whether there is anything to drop.
+#[inline]
+fn swap(current: &mut Option<Box<Current>>) {
+    let outer = CURRENT.replace(current.take());
+    std::mem::forget(std::mem::replace(current, outer));
 }
 
+/// Holds what was the thread's before.
+struct Back<'a>(&'a mut Option<Box<Current>>);
+
 impl Drop for Back<'_> {
+    #[inline]
     fn drop(&mut self) {
-        *self.current = CURRENT.replace(self.outer.take());
+        swap(self.0);
     }
 }
 
@@ -60,9 +69,9 @@ fn look<R>(f: impl FnOnce(&mut Current) -> R) -> Option<R> {
 pub(crate) fn add_effect(topic: &Topic, message: BaseMessage) -> Option<BaseMessage> {
     let mut message = Some(message);
     look(|current| {
-        if let Some(effects) = &mut current.effects {
+        if current.collects {
             let effect = message.take().map(|message| Received { topic: topic.clone(), message });
-            effects.extend(effect);
+            current.effects.extend(effect);
         }
     });
     message
@@ -70,7 +79,7 @@ pub(crate) fn add_effect(topic: &Topic, message: BaseMessage) -> Option<BaseMess
 
 /// Drops the effects so far of the message in hand.
 pub(crate) fn clear_effects() {
-    look(|current| current.effects.iter_mut().for_each(Vec::clear));
+    look(|current| current.effects.clear());
 }
 
 /// Says which message is in hand, or that none is any more.
@@ -137,8 +146,8 @@ mod tests {
         assert!(add_effect(&topic, message()).is_some(), "nobody is");
         let mut current = at(1);
         with(&mut current, || assert!(add_effect(&topic, message()).is_some(), "nobody collects"));
-        current.as_mut().unwrap().effects = Some(Vec::new());
+        current.as_mut().unwrap().collects = true;
         with(&mut current, || assert!(add_effect(&topic, message()).is_none()));
-        assert_eq!(current.unwrap().effects.map(|effects| effects.len()), Some(1));
+        assert_eq!(current.unwrap().effects.len(), 1);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use echo_bus::{Receiver, Settlement};
+use echo_bus::{Lent, Receiver, Settlement};
 use echo_sdk::{BoxFuture, PublishError, Received};
 
 use crate::held::{Answer, Held, Table};
@@ -108,8 +108,9 @@ impl Receiver for NatsReceiver {
         self.older.as_ref().or_else(|| self.inner.current())
     }
 
-    fn waited(&self) -> Option<Duration> {
-        self.inner.waited()
+    fn lend(&mut self) -> Option<Lent<'_>> {
+        let lent = self.inner.lend()?;
+        Some(Lent { received: self.older.as_ref().unwrap_or(lent.received), ..lent })
     }
 
     fn settle(&mut self, settlement: Settlement) {

@@ -61,6 +61,22 @@ pub(super) struct Batch {
     queued_at: u64,
 }
 
+impl Batch {
+    pub(super) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.len() == 0
+    }
+
+    /// The next message, for whoever knows the topic.
+    #[inline]
+    pub(super) fn next_message(&mut self) -> Option<BaseMessage> {
+        self.messages.next()
+    }
+}
+
 impl Iterator for Batch {
     type Item = Entry;
 

@@ -14,7 +14,7 @@ use super::feed::due_in;
 use super::kept::Bound;
 use super::lanes::LaneId;
 use super::queue::{Batch, Entry, Queue, Ticket};
-use crate::transport::{Receiver, Settlement, Transport};
+use crate::transport::{Lent, Receiver, Rest, Settlement, Transport};
 
 /// How many messages of a lane, or from its own queue, a receiver takes before others have their turn.
 const TURN: u32 = 32;
@@ -23,22 +23,86 @@ const TURN: u32 = 32;
 const RELEASE_AT: usize = 32;
 
 pub(super) struct LocalReceiver {
+    /// The next message. While a batch is [behind](Along::behind) it, it is of that batch.
+    in_hand: Option<Entry>,
+    /// Whether the message in hand was handed out, and its attempt counted.
+    handed_out: bool,
+    along: Along,
+    batch: usize,
+    /// Whether messages come in batches now: then one is enough to take at once.
+    batched: bool,
+    /// The lane that this receiver owns, and how many of its messages it has taken in a row.
+    lane: Option<(LaneId, u32)>,
+    parked: bool,
+}
+
+/// What a receiver has beside the message in hand.
+struct Along {
     id: u64,
     queue: Arc<Queue>,
     /// Taken along from the shared queue; others may steal from it.
     local: Worker<Ticket>,
-    batch: usize,
-    /// Whether messages come in batches now: then one is enough to take at once.
-    batched: bool,
-    in_hand: Option<Entry>,
-    /// The lane that this receiver owns, and how many of its messages it has taken in a row.
-    lane: Option<(LaneId, u32)>,
-    parked: bool,
+    /// The rest of a batch, which nobody can steal from: it is kept only where handling is fast, and until a handler
+    /// waits for something.
+    behind: Option<Batch>,
     /// Messages that are done, kept so that they are let go, and their room given back, several at a time: each
     /// of these writes where publishers write as well.
     settled: Vec<BaseMessage>,
     /// How many messages are done whose room is not given back yet.
     done: usize,
+}
+
+impl Along {
+    fn is_empty(&self) -> bool {
+        self.behind.is_none() && self.local.is_empty()
+    }
+
+    /// The next message of the batch.
+    fn next_behind(&mut self) -> Option<BaseMessage> {
+        let batch = self.behind.as_mut()?;
+        let message = batch.next_message();
+        if batch.is_empty() {
+            self.behind = None;
+        }
+        message
+    }
+
+    /// Lets others steal the messages of a batch, which come before what was taken along already.
+    fn unpack(&mut self, batch: Batch) {
+        let later: Vec<Ticket> = std::iter::from_fn(|| self.local.pop()).collect();
+        batch.for_each(|entry| self.local.push(Ticket::Message(entry)));
+        later.into_iter().for_each(|ticket| self.local.push(ticket));
+    }
+
+    /// Wakes another receiver if there is more than this one keeps.
+    fn pass_on(&self) {
+        if !self.local.is_empty() || !self.queue.ready_is_empty() {
+            self.queue.idle.wake_one();
+        }
+    }
+
+    /// Counts a message as done; its room is given back with that of others.
+    fn count_done(&mut self) {
+        self.done += 1;
+        if self.done >= RELEASE_AT || self.is_empty() {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        BaseMessage::let_go(self.settled.drain(..));
+        self.queue.release(std::mem::take(&mut self.done));
+    }
+}
+
+impl Rest for Along {
+    fn share(&mut self) {
+        if let Some(batch) = self.behind.take() {
+            self.unpack(batch);
+            self.pass_on();
+        }
+        self.flush();
+    }
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -48,17 +112,24 @@ impl LocalReceiver {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let local = Worker::new_fifo();
         queue.add_stealer(id, local.stealer());
-        let (in_hand, lane, settled) = (None, None, Vec::with_capacity(RELEASE_AT));
-        let (batch, batched, parked, done) = (1, false, false, 0);
-        Self { id, queue, local, batch, batched, in_hand, lane, parked, settled, done }
+        let settled = Vec::with_capacity(RELEASE_AT);
+        let along = Along { id, queue, local, behind: None, settled, done: 0 };
+        let (in_hand, handed_out, lane) = (None, false, None);
+        let (batch, batched, parked) = (1, false, false);
+        Self { in_hand, handed_out, along, batch, batched, lane, parked }
     }
 
-    /// Takes the next message in hand, if there is one.
+    /// Hands the next message out, if there is one.
     fn take(&mut self) -> bool {
-        if self.queue.is_paused() {
+        if self.along.queue.is_paused() {
             return false;
         }
-        self.take_of_lane();
+        if self.in_hand.is_none() {
+            self.in_hand = self.along.behind.as_mut().and_then(Iterator::next);
+        }
+        if self.in_hand.is_none() {
+            self.take_of_lane();
+        }
         if self.in_hand.is_none() {
             self.take_ticket();
         }
@@ -67,6 +138,7 @@ impl LocalReceiver {
         };
         let message = &mut entry.received.message;
         message.set_attempt(message.attempt().saturating_add(1));
+        self.handed_out = true;
         true
     }
 
@@ -76,96 +148,121 @@ impl LocalReceiver {
         };
         if taken >= TURN {
             self.lane = None;
-            return self.queue.call_out(lane);
+            return self.along.queue.call_out(lane);
         }
-        self.in_hand = self.queue.lanes.take(lane);
+        self.in_hand = self.along.queue.lanes.take(lane);
         self.lane = self.in_hand.is_some().then_some((lane, taken + 1));
     }
 
     fn take_ticket(&mut self) {
         while self.in_hand.is_none() {
-            let ticket = match self.local.pop() {
+            let ticket = match self.along.local.pop() {
                 Some(ticket) => ticket,
                 None => {
                     let limit = if self.batched { 1 } else { self.batch };
-                    let Some(ticket) = self.queue.take(&self.local, self.id, limit) else {
+                    let Along { queue, local, id, .. } = &self.along;
+                    let Some(ticket) = queue.take(local, *id, limit) else {
                         return;
                     };
                     self.batched = matches!(ticket, Ticket::Batch(_));
-                    self.pass_on();
+                    self.along.pass_on();
                     ticket
                 }
             };
             match ticket {
                 Ticket::Message(entry) => self.in_hand = Some(entry),
-                Ticket::Batch(batch) => self.unpack(batch),
+                Ticket::Batch(batch) => self.take_batch(batch),
                 Ticket::Lane(lane) => {
-                    self.in_hand = self.queue.lanes.take(lane);
+                    self.in_hand = self.along.queue.lanes.take(lane);
                     self.lane = self.in_hand.is_some().then_some((lane, 1));
                 }
             }
         }
     }
 
-    /// Takes the messages of a batch along, before what was taken along behind it; others may steal them.
-    fn unpack(&mut self, mut batch: Batch) {
+    /// Takes a batch along: for itself where it is handled soon, else for whoever comes first.
+    fn take_batch(&mut self, mut batch: Batch) {
+        let is_soon_done = batch.len() <= self.batch;
         self.in_hand = batch.next();
-        let behind: Vec<Ticket> = std::iter::from_fn(|| self.local.pop()).collect();
-        batch.for_each(|entry| self.local.push(Ticket::Message(entry)));
-        behind.into_iter().for_each(|ticket| self.local.push(ticket));
-        self.pass_on();
+        if batch.is_empty() {
+            return;
+        }
+        if is_soon_done {
+            self.along.behind = Some(batch);
+        } else {
+            self.along.unpack(batch);
+            self.along.pass_on();
+        }
     }
 
-    /// Wakes another receiver if there is more than this one has in hand.
-    fn pass_on(&self) {
-        if !self.local.is_empty() || !self.queue.ready_is_empty() {
-            self.queue.idle.wake_one();
-        }
+    /// Takes the message in hand out of it, if it was handed out.
+    fn empty_hand(&mut self) -> Option<Entry> {
+        if std::mem::take(&mut self.handed_out) { self.in_hand.take() } else { None }
+    }
+
+    fn handed_out(&self) -> Option<&Entry> {
+        self.in_hand.as_ref().filter(|_| self.handed_out)
     }
 
     /// Gives the message in hand away: it is done.
     fn give(&mut self) -> Option<Received> {
-        let entry = self.in_hand.take()?;
-        self.count_done(entry.sequence());
+        let entry = self.empty_hand()?;
+        self.settle_kept(&entry);
+        self.along.count_done();
         Some(entry.received)
     }
 
-    /// Counts a message as done; its room is given back with that of others.
-    fn count_done(&mut self, sequence: Option<u64>) {
-        if let Some(sequence) = sequence {
-            self.queue.settle_kept(sequence, echo_log::Settlement::Done);
+    fn settle_kept(&self, entry: &Entry) {
+        if let Some(sequence) = entry.sequence() {
+            self.along.queue.settle_kept(sequence, echo_log::Settlement::Done);
         }
-        self.done += 1;
-        if self.done >= RELEASE_AT || self.local.is_empty() {
-            self.flush();
+    }
+
+    /// Settles the message in hand as done.
+    fn finish(&mut self) {
+        if self.handed_out
+            && let Some(entry) = &mut self.in_hand
+            && let Some(next) = self.along.next_behind()
+        {
+            self.handed_out = false;
+            entry.queued_at = 0;
+            let done = std::mem::replace(&mut entry.received.message, next);
+            self.along.settled.push(done);
+            return self.along.count_done();
+        }
+        if let Some(entry) = self.empty_hand() {
+            self.settle_kept(&entry);
+            self.along.settled.push(entry.received.message);
+            self.along.count_done();
         }
     }
 
     fn unpark(&mut self) {
         if std::mem::take(&mut self.parked) {
-            self.queue.idle.unpark(self.id);
+            self.along.queue.idle.unpark(self.along.id);
         }
     }
 
     fn retry(&mut self, entry: Entry, delay: Duration) {
+        let queue = &self.along.queue;
         if let Some(sequence) = entry.sequence() {
             let (attempts, due) = (entry.received.message.attempt(), due_in(delay));
-            self.queue.settle_kept(sequence, echo_log::Settlement::Again { attempts, due });
+            queue.settle_kept(sequence, echo_log::Settlement::Again { attempts, due });
         }
         let keyed = entry.key().is_some();
         if delay.is_zero() {
             match self.lane {
-                Some((lane, _)) if keyed => self.queue.lanes.put_back(lane, entry),
-                _ => self.queue.requeue(entry),
+                Some((lane, _)) if keyed => queue.lanes.put_back(lane, entry),
+                _ => queue.requeue(entry),
             }
             return;
         }
-        self.queue.delay(entry, delay);
+        queue.delay(entry, delay);
     }
 
     /// The sequence in the log of the message in hand, if it is kept there.
     fn sequence(&self) -> Option<u64> {
-        self.in_hand.as_ref().and_then(Entry::sequence)
+        self.handed_out().and_then(Entry::sequence)
     }
 
     /// Whether the log has a part in this: it keeps the message in hand, or one of these.
@@ -181,23 +278,24 @@ impl LocalReceiver {
         effects: Vec<Received>,
         bound: Bound,
     ) -> Result<(), PublishError> {
-        let follows = self.in_hand.as_ref().map(|entry| {
+        let queue = &self.along.queue;
+        let follows = self.handed_out().map(|entry| {
             let Received { topic, message } = entry.received.clone();
-            let slot = self.queue.kept.get().map(|kept| kept.slot.id());
+            let slot = queue.kept.get().map(|kept| kept.slot.id());
             let kept = slot.zip(entry.sequence());
             let entry = Entry::new(topic, message, entry.queued_at);
-            Follows { queue: Arc::clone(&self.queue), entry, kept }
+            Follows { queue: Arc::clone(queue), entry, kept }
         });
         let _lasts_later = bus.keep(effects, bound, follows).await?;
         // It takes its room until then.
-        self.in_hand = None;
+        self.empty_hand();
         Ok(())
     }
 }
 
 impl Receiver for LocalReceiver {
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        if self.in_hand.is_some() {
+        if self.handed_out {
             return Poll::Ready(true);
         }
         if self.parked {
@@ -208,16 +306,16 @@ impl Receiver for LocalReceiver {
             return Poll::Ready(true);
         }
         self.flush();
-        self.queue.idle.park(self.id, cx.waker());
+        self.along.queue.idle.park(self.along.id, cx.waker());
         self.parked = true;
         // What came between the first look and parking woke nobody.
         if self.take() {
             self.unpark();
             // While this one counted as woken, nobody else was.
-            self.pass_on();
+            self.along.pass_on();
             return Poll::Ready(true);
         }
-        if self.queue.is_over() {
+        if self.along.queue.is_over() {
             self.unpark();
             return Poll::Ready(false);
         }
@@ -225,29 +323,28 @@ impl Receiver for LocalReceiver {
     }
 
     fn current(&self) -> Option<&Received> {
-        self.in_hand.as_ref().map(|entry| &entry.received)
+        self.handed_out().map(|entry| &entry.received)
     }
 
-    fn waited(&self) -> Option<Duration> {
-        self.in_hand.as_ref().and_then(|entry| self.queue.clock_duration(entry.queued_at))
+    fn lend(&mut self) -> Option<Lent<'_>> {
+        let entry = self.in_hand.as_ref().filter(|_| self.handed_out)?;
+        let waited = self.along.queue.clock_duration(entry.queued_at);
+        Some(Lent { received: &entry.received, waited, rest: Some(&mut self.along) })
     }
 
     fn settle(&mut self, settlement: Settlement) {
-        let Some(entry) = self.in_hand.take() else {
-            return;
-        };
         match settlement {
-            Settlement::Again(delay) => self.retry(entry, delay),
-            Settlement::Done => {
-                let sequence = entry.sequence();
-                self.settled.push(entry.received.message);
-                self.count_done(sequence);
+            Settlement::Done => self.finish(),
+            Settlement::Again(delay) => {
+                if let Some(entry) = self.empty_hand() {
+                    self.retry(entry, delay);
+                }
             }
         }
     }
 
     fn offer(&mut self, topic: &Topic, message: BaseMessage) -> Offer {
-        let bus = match self.queue.bus() {
+        let bus = match self.along.queue.bus() {
             Ok(bus) => bus,
             Err(error) => return Offer::Refused(error),
         };
@@ -256,7 +353,7 @@ impl Receiver for LocalReceiver {
         }
         let offer = bus.offer(topic, message);
         if matches!(offer, Offer::Taken) {
-            self.settle(Settlement::Done);
+            self.finish();
         }
         offer
     }
@@ -264,25 +361,25 @@ impl Receiver for LocalReceiver {
     fn commit(&mut self, effects: Vec<Received>) -> BoxFuture<'_, Result<(), PublishError>> {
         Box::pin(async move {
             // What this receiver has settled may be the very room that it is about to wait for.
-            self.flush();
-            let bus = self.queue.bus()?;
+            self.along.share();
+            let bus = self.along.queue.bus()?;
             if self.lasts(&bus, &effects) {
                 return self.commit_kept(&bus, effects, Bound::Wait).await;
             }
             bus.publish_all(effects).await?;
-            self.settle(Settlement::Done);
+            self.finish();
             Ok(())
         })
     }
 
     fn bury(&mut self, letter: Received) -> BoxFuture<'_, Result<(), PublishError>> {
         Box::pin(async move {
-            let bus = self.queue.bus()?;
+            let bus = self.along.queue.bus()?;
             if self.lasts(&bus, std::slice::from_ref(&letter)) {
                 return self.commit_kept(&bus, vec![letter], Bound::Past).await;
             }
             bus.publish_unbounded(&letter.topic, letter.message)?;
-            self.settle(Settlement::Done);
+            self.finish();
             Ok(())
         })
     }
@@ -292,8 +389,7 @@ impl Receiver for LocalReceiver {
     }
 
     fn flush(&mut self) {
-        self.settled.clear();
-        self.queue.release(std::mem::take(&mut self.done));
+        self.along.flush();
     }
 }
 
@@ -301,14 +397,16 @@ impl Drop for LocalReceiver {
     fn drop(&mut self) {
         self.settle(Settlement::Again(Duration::ZERO));
         self.flush();
+        let Along { id, queue, local, behind, .. } = &mut self.along;
         if let Some((lane, _)) = self.lane.take() {
-            self.queue.call_out(lane);
+            queue.call_out(lane);
         }
-        self.queue.remove_stealer(self.id);
-        self.queue.give_back(std::iter::from_fn(|| self.local.pop()));
+        queue.remove_stealer(*id);
+        let next = self.in_hand.take().into_iter().chain(behind.take().into_iter().flatten());
+        queue.give_back(next.map(Ticket::Message).chain(std::iter::from_fn(|| local.pop())));
         self.unpark();
         // If it was woken for work that it now leaves to others, somebody else must come.
-        self.queue.idle.wake_one();
+        self.along.queue.idle.wake_one();
     }
 }
 

@@ -2,66 +2,153 @@
 //! kept, its computing time measured.
 
 use std::any::Any;
-use std::future::Future;
+use std::future::{Future, pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use echo_sdk::PluginError;
-use tokio::time::Sleep;
+use echo_sdk::{PluginError, ProcessingStatus, Received};
 
+use super::worker::WorkerStats;
 use crate::current::{self, Current};
 use crate::middleware::Ending;
 
-/// How a call is made.
-pub(super) struct Terms<'a> {
-    /// What belongs to the message; current while the handler is polled.
-    pub(super) current: &'a mut Option<Box<Current>>,
-    pub(super) deadline: Option<Duration>,
-    /// Told how long each poll took, when it is to be measured.
-    pub(super) polled: Option<&'a (dyn Fn(Duration) + Sync)>,
+/// What a call came to. Most end in one way, which is told apart without moving anything.
+pub(crate) enum Answer {
+    Acknowledged,
+    Other(Ending),
+}
+
+impl From<Ending> for Answer {
+    #[inline]
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::Answered(ProcessingStatus::Acknowledged) => Self::Acknowledged,
+            other => Self::Other(other),
+        }
+    }
+}
+
+impl From<Result<ProcessingStatus, PluginError>> for Answer {
+    fn from(answer: Result<ProcessingStatus, PluginError>) -> Self {
+        Ending::from(answer).into()
+    }
+}
+
+impl From<Answer> for Ending {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Answer::Acknowledged => Self::Answered(ProcessingStatus::Acknowledged),
+            Answer::Other(ending) => ending,
+        }
+    }
+}
+
+/// Calls handlers, one after another, for one worker.
+#[derive(Debug)]
+pub(super) struct Caller {
+    /// What belongs to the message; current while its handler is polled.
+    current: Option<Box<Current>>,
+    stats: Arc<WorkerStats>,
+    /// How many calls this one stands for where computing time is concerned; 0 when it is not measured.
+    pub(super) weight: u64,
+}
+
+impl Caller {
+    pub(super) fn new(stats: Arc<WorkerStats>) -> Self {
+        Self { current: None, stats, weight: 0 }
+    }
+
+    /// What belongs to the message that comes next.
+    #[inline]
+    pub(super) fn belongings(&mut self) -> &mut Current {
+        self.current.get_or_insert_default()
+    }
+
+    /// Takes what the handler published.
+    #[inline]
+    pub(super) fn effects(&mut self) -> Vec<Received> {
+        match &mut self.current {
+            Some(current) if !current.effects.is_empty() => std::mem::take(&mut current.effects),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Polls a handler.
+    #[inline]
+    pub(super) fn poll<F: Future<Output: Into<Answer>>>(
+        &mut self,
+        handler: Pin<&mut Contained<F>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Answer> {
+        if self.weight == 0 {
+            return current::with(&mut self.current, || handler.poll_caught(cx));
+        }
+        let began = Instant::now();
+        let answer = current::with(&mut self.current, || handler.poll_caught(cx));
+        let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let computed = nanos.saturating_mul(self.weight);
+        self.stats.computed_nanos.fetch_add(computed, Ordering::Relaxed);
+        answer
+    }
+
+    /// Waits for a handler that was polled and is not done, or for its deadline.
+    pub(super) async fn wait<F: Future<Output: Into<Answer>>>(
+        &mut self,
+        mut handler: Pin<&mut Contained<F>>,
+        deadline: Option<Duration>,
+    ) -> Answer {
+        // A timer costs, so a handler that answers at once has none.
+        let mut timer = pin!(async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep(deadline).await,
+                None => pending().await,
+            }
+        });
+        let mut is_polled = true;
+        poll_fn(|cx| {
+            if !std::mem::take(&mut is_polled)
+                && let Poll::Ready(answer) = self.poll(handler.as_mut(), cx)
+            {
+                return Poll::Ready(answer);
+            }
+            let ending = timer.as_mut().poll(cx).map(|()| deadline.unwrap_or_default());
+            ending.map(|deadline| Answer::Other(Ending::TimedOut(deadline)))
+        })
+        .await
+    }
 }
 
 pin_project_lite::pin_project! {
-    /// One call of a handler. Dropping the call drops the handler's future, its panics caught as well.
-    pub(super) struct Attempt<'a, F> {
-        #[pin]
-        handler: Contained<F>,
-        terms: Terms<'a>,
-        // A timer costs; a handler that answers at once needs none.
-        timer: Option<Pin<Box<Sleep>>>,
+    /// The way to a handler: straight, or through middleware.
+    #[project = RouteProjection]
+    pub(super) enum Route<S, M> {
+        Straight { #[pin] handler: S },
+        Through { #[pin] handler: M },
     }
 }
 
-impl<'a, F: Future<Output: Into<Ending>>> Attempt<'a, F> {
-    pub(super) fn new(handler: F, terms: Terms<'a>) -> Self {
-        Self { handler: Contained::new(handler), terms, timer: None }
-    }
-}
+impl<S, M> Future for Route<S, M>
+where
+    S: Future<Output = Result<ProcessingStatus, PluginError>>,
+    M: Future<Output = Ending>,
+{
+    type Output = Answer;
 
-impl<F: Future<Output: Into<Ending>>> Future for Attempt<'_, F> {
-    type Output = Ending;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending> {
-        let this = self.project();
-        let Terms { current, deadline, polled } = this.terms;
-        let began = polled.map(|_| Instant::now());
-        let ending = current::with(current, || this.handler.poll_caught(cx));
-        if let (Some(tell), Some(began)) = (polled, began) {
-            tell(began.elapsed());
-        }
-        match ending {
-            Poll::Ready(ending) => Poll::Ready(ending),
-            Poll::Pending => match *deadline {
-                Some(deadline) => this
-                    .timer
-                    .get_or_insert_with(|| Box::pin(tokio::time::sleep(deadline)))
-                    .as_mut()
-                    .poll(cx)
-                    .map(|()| Ending::TimedOut(deadline)),
-                None => Poll::Pending,
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        match self.project() {
+            RouteProjection::Straight { handler } => match handler.poll(cx) {
+                Poll::Ready(Ok(ProcessingStatus::Acknowledged)) => {
+                    Poll::Ready(Answer::Acknowledged)
+                }
+                Poll::Ready(answer) => Poll::Ready(Answer::Other(answer.into())),
+                Poll::Pending => Poll::Pending,
             },
+            RouteProjection::Through { handler } => handler.poll(cx).map(Answer::from),
         }
     }
 }
@@ -75,8 +162,10 @@ pin_project_lite::pin_project! {
 
     impl<F> PinnedDrop for Contained<F> {
         fn drop(this: Pin<&mut Self>) {
-            // Its answer is not wanted any more, so neither is its panic.
-            let _ = this.discard();
+            if this.handler.is_some() {
+                // Its answer is not wanted any more, so neither is its panic.
+                let _ = this.discard();
+            }
         }
     }
 }
@@ -93,26 +182,27 @@ impl<F> Contained<F> {
     }
 }
 
-impl<F: Future<Output: Into<Ending>>> Contained<F> {
-    pub(crate) fn poll_caught(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending> {
+impl<F: Future<Output: Into<Answer>>> Contained<F> {
+    #[inline]
+    pub(crate) fn poll_caught(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
         let mut slot = self.as_mut().project().handler;
         let polling = || {
             let Some(handler) = slot.as_mut().as_pin_mut() else {
                 return Poll::Pending;
             };
-            let answer = handler.poll(cx);
+            let answer = handler.poll(cx).map(Into::into);
             if answer.is_ready() {
                 slot.set(None);
             }
             answer
         };
         match catch_unwind(AssertUnwindSafe(polling)) {
-            Ok(answer) => answer.map(Into::into),
+            Ok(answer) => answer,
             Err(payload) => {
                 let panicked = PluginError::Panicked(panic_text(payload));
                 // Whether it panics again when it is dropped adds nothing.
                 let _ = self.discard();
-                Poll::Ready(Ending::Error(panicked))
+                Poll::Ready(Answer::Other(Ending::Error(panicked)))
             }
         }
     }

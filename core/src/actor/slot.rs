@@ -7,15 +7,13 @@ use std::time::Duration;
 use echo_bus::{Receiver, RetryPolicy, Settlement, Slot, Transport};
 use echo_sdk::contract::dead::{self, DeadLetter};
 use echo_sdk::{
-    BaseMessage, Offer, Plugin, PluginError, ProcessingStatus, PublishError, Received, Topic,
-    TopicError,
+    BaseMessage, Offer, PluginError, ProcessingStatus, PublishError, Received, Topic, TopicError,
 };
 use uuid::Uuid;
 
-use super::attempt::{Attempt, Terms};
 use crate::host::DeadLetters;
 use crate::middleware::{Ending, SlotMiddleware};
-use crate::telemetry::{Handling, HostTelemetry, Outcome, SlotMetrics};
+use crate::telemetry::{HostTelemetry, SlotMetrics};
 
 /// The rules by which a slot delivers.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -44,7 +42,7 @@ pub(crate) struct Counters {
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) delivered: u64,
-    acknowledged: u64,
+    pub(super) acknowledged: u64,
     forwarded: u64,
     retried: u64,
     failed: u64,
@@ -97,50 +95,18 @@ enum Verdict {
 }
 
 impl SlotRuntime {
-    /// Has the message in hand handled and settles it.
-    pub(super) async fn deliver<P: Plugin>(
+    /// Settles the message in hand as its handler answered.
+    pub(super) async fn settle(
         &self,
-        plugin: &P,
         receiver: &mut dyn Receiver,
-        terms: Terms<'_>,
+        ending: Ending,
+        effects: Vec<Received>,
         tally: &mut Tally,
     ) {
-        if let Some(waited) = receiver.waited() {
-            self.metrics.queue_wait.record(waited.as_secs_f64());
-        }
-        let Some(Received { topic, message }) = receiver.current() else {
+        let Some(Received { message, .. }) = receiver.current() else {
             return;
         };
-        tally.delivered += 1;
-        let verdict = if message.attempt() > self.delivering.max_attempts {
-            let reason = "the workers that had it in hand were cut off each time";
-            Verdict::Dead(reason.to_owned())
-        } else {
-            let (handling, trace) = Handling::begin(&self.telemetry, topic, message);
-            let Terms { current, deadline, polled } = terms;
-            let belongings = current.get_or_insert_default();
-            belongings.trace = trace;
-            belongings.effects = Some(Vec::new());
-            let terms = Terms { current: &mut *current, deadline, polled };
-            let ending = match &self.middleware {
-                None => Attempt::new(plugin.process_message(topic, message), terms).await,
-                Some(middleware) => {
-                    Attempt::new(middleware.deliver(plugin, topic, message), terms).await
-                }
-            };
-            handling.end(Outcome::from(&ending));
-            let effects = current.as_mut().and_then(|current| current.effects.take());
-            let effects = effects.unwrap_or_default();
-            if effects.is_empty()
-                && matches!(ending, Ending::Answered(ProcessingStatus::Acknowledged))
-            {
-                // Most messages end here.
-                tally.acknowledged += 1;
-                return receiver.settle(Settlement::Done);
-            }
-            self.judge(ending, message, effects, tally)
-        };
-        let verdict = match verdict {
+        let verdict = match self.judge(ending, message, effects, tally) {
             Verdict::Commit { effects, forwarded } if !effects.is_empty() => {
                 self.commit(receiver, effects, forwarded, tally).await
             }
@@ -155,11 +121,19 @@ impl SlotRuntime {
                 tally.retried += 1;
                 receiver.settle(Settlement::Again(delay));
             }
-            Verdict::Dead(reason) => {
-                tally.dead += 1;
-                self.bury(receiver, reason).await;
-            }
+            Verdict::Dead(reason) => self.give_up(receiver, reason, tally).await,
         }
+    }
+
+    /// Gives the message in hand up.
+    pub(super) async fn give_up(
+        &self,
+        receiver: &mut dyn Receiver,
+        reason: String,
+        tally: &mut Tally,
+    ) {
+        tally.dead += 1;
+        self.bury(receiver, reason).await;
     }
 
     /// What the end of a handler's call means for its message.

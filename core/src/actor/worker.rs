@@ -1,17 +1,20 @@
 //! A worker: takes one message after another and has it handled.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use echo_bus::Receiver;
-use echo_sdk::Plugin;
+use echo_bus::{Lent, Receiver, Settlement};
+use echo_sdk::{Plugin, Received};
 use futures_util::task::AtomicWaker;
 
-use super::attempt::Terms;
+use super::attempt::{Answer, Caller, Contained, Route};
 use super::slot::{SlotRuntime, Tally};
+use crate::middleware::Ending;
+use crate::telemetry::{Handling, Outcome};
 
 /// How long the messages that a worker takes at once may keep it busy.
 const BATCH_TIME: Duration = Duration::from_micros(50);
@@ -71,21 +74,11 @@ impl Worker {
     pub(super) async fn work<P: Plugin>(mut self, plugin: &P) {
         let mut tally = Tally::default();
         let mut pace = Pace::default();
-        let mut current = None;
-        while self.next(&mut tally).await {
-            let measured = pace.is_measured();
-            let weight = pace.weight();
-            let polled = |time: Duration| {
-                let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-                self.stats
-                    .computed_nanos
-                    .fetch_add(nanos.saturating_mul(weight), Ordering::Relaxed);
-            };
-            let polled = measured.then_some(&polled as &(dyn Fn(Duration) + Sync));
-            let began = measured.then(Instant::now);
-            let terms =
-                Terms { current: &mut current, deadline: self.slot.delivering.deadline, polled };
-            self.slot.deliver(plugin, &mut *self.receiver, terms, &mut tally).await;
+        let mut caller = Caller::new(Arc::clone(&self.stats));
+        while poll_fn(|cx| self.poll_next(&mut tally, cx)).await {
+            caller.weight = pace.weight_of_next();
+            let began = (caller.weight > 0).then(Instant::now);
+            self.handle(plugin, &mut caller, &mut tally).await;
             // Nobody else counts here, so it need not be one step.
             let handled = self.stats.handled.load(Ordering::Relaxed) + 1;
             self.stats.handled.store(handled, Ordering::Relaxed);
@@ -100,29 +93,78 @@ impl Worker {
         self.slot.add(&mut tally);
     }
 
+    /// Has the message in hand handled and settles it.
+    #[inline]
+    async fn handle<P: Plugin>(&mut self, plugin: &P, caller: &mut Caller, tally: &mut Tally) {
+        let slot = &*self.slot;
+        let Some(Lent { received: Received { topic, message }, waited, rest }) =
+            self.receiver.lend()
+        else {
+            return;
+        };
+        if let Some(waited) = waited {
+            slot.metrics.queue_wait.record(waited.as_secs_f64());
+        }
+        tally.delivered += 1;
+        if message.attempt() > slot.delivering.max_attempts {
+            let reason = "the workers that had it in hand were cut off each time".to_owned();
+            return slot.give_up(&mut *self.receiver, reason, tally).await;
+        }
+        let belongings = caller.belongings();
+        belongings.collects = true;
+        let handling = Handling::begin_at(&mut belongings.trace, &slot.telemetry, topic, message);
+        let answer = {
+            let route = match &slot.middleware {
+                None => Route::Straight { handler: plugin.process_message(topic, message) },
+                Some(middleware) => {
+                    Route::Through { handler: middleware.deliver(plugin, topic, message) }
+                }
+            };
+            let mut handler = pin!(Contained::new(route));
+            match poll_fn(|cx| Poll::Ready(caller.poll(handler.as_mut(), cx))).await {
+                Poll::Ready(answer) => answer,
+                Poll::Pending => {
+                    // Others need not wait for this handler.
+                    if let Some(rest) = rest {
+                        rest.share();
+                    }
+                    caller.wait(handler, slot.delivering.deadline).await
+                }
+            }
+        };
+        let effects = caller.effects();
+        let is_plain = effects.is_empty() && !handling.is_recorded();
+        if is_plain && matches!(answer, Answer::Acknowledged) {
+            // Most messages end here.
+            tally.acknowledged += 1;
+            return self.receiver.settle(Settlement::Done);
+        }
+        let ending = Ending::from(answer);
+        handling.end(Outcome::from(&ending));
+        slot.settle(&mut *self.receiver, ending, effects, tally).await;
+    }
+
     /// Takes the next message in hand; false when the worker is to end.
-    async fn next(&mut self, tally: &mut Tally) -> bool {
+    #[inline]
+    fn poll_next(&mut self, tally: &mut Tally, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.finish.is_wanted() {
+            return Poll::Ready(false);
+        }
         if tally.delivered >= TELL_EVERY {
             self.slot.add(tally);
         }
-        poll_fn(|cx| {
-            if self.finish.is_wanted() {
-                return Poll::Ready(false);
+        match self.receiver.poll_recv(cx) {
+            Poll::Ready(more) => {
+                self.stats.busy.store(more, Ordering::Relaxed);
+                Poll::Ready(more)
             }
-            match self.receiver.poll_recv(cx) {
-                Poll::Ready(more) => {
-                    self.stats.busy.store(more, Ordering::Relaxed);
-                    Poll::Ready(more)
-                }
-                Poll::Pending => {
-                    self.stats.busy.store(false, Ordering::Relaxed);
-                    self.slot.add(tally);
-                    self.finish.waker.register(cx.waker());
-                    if self.finish.is_wanted() { Poll::Ready(false) } else { Poll::Pending }
-                }
+            Poll::Pending => {
+                self.stats.busy.store(false, Ordering::Relaxed);
+                self.slot.add(tally);
+                self.finish.waker.register(cx.waker());
+                if self.finish.is_wanted() { Poll::Ready(false) } else { Poll::Pending }
             }
-        })
-        .await
+        }
     }
 }
 
@@ -135,15 +177,16 @@ struct Pace {
 }
 
 impl Pace {
-    /// Whether the next message is to be measured.
-    fn is_measured(&mut self) -> bool {
+    /// How many messages the next one stands for, when it is to be measured; 0 when it is not.
+    fn weight_of_next(&mut self) -> u64 {
         self.messages += 1;
-        self.mean >= SLOW || self.messages % MEASURE_EVERY == 1
-    }
-
-    /// How many messages a measured one stands for.
-    fn weight(&self) -> u64 {
-        if self.mean >= SLOW { 1 } else { MEASURE_EVERY }
+        if self.mean >= SLOW {
+            1
+        } else if self.messages % MEASURE_EVERY == 1 {
+            MEASURE_EVERY
+        } else {
+            0
+        }
     }
 
     /// How many messages to take at once from now on.
@@ -161,18 +204,17 @@ mod tests {
     #[test]
     fn slow_handling_is_taken_one_by_one_and_measured_each_time() {
         let mut pace = Pace::default();
-        assert!(pace.is_measured(), "the first is measured");
+        assert_eq!(pace.weight_of_next(), MEASURE_EVERY, "the first is measured");
         assert_eq!(pace.batch_after(Duration::from_millis(50)), 1);
-        assert!((0..100).all(|_| pace.is_measured()));
-        assert_eq!(pace.weight(), 1);
+        assert!((0..100).all(|_| pace.weight_of_next() == 1));
     }
 
     #[test]
     fn fast_handling_is_taken_in_batches_and_measured_now_and_then() {
         let mut pace = Pace::default();
-        pace.is_measured();
+        pace.weight_of_next();
         assert_eq!(pace.batch_after(Duration::from_nanos(100)), 32);
-        assert_eq!((0..640).filter(|_| pace.is_measured()).count(), 10);
-        assert_eq!(pace.weight(), MEASURE_EVERY);
+        let weights = (0..640).map(|_| pace.weight_of_next()).filter(|weight| *weight > 0);
+        assert_eq!(weights.collect::<Vec<_>>(), [MEASURE_EVERY; 10]);
     }
 }

@@ -98,7 +98,7 @@ impl<'a> Passage<'a> {
         let handler = handler(self.attempt.message.clone());
         let handling = async move {
             let mut handler = pin!(Contained::new(handler));
-            poll_fn(|cx| handler.as_mut().poll_caught(cx)).await
+            poll_fn(|cx| handler.as_mut().poll_caught(cx)).await.into()
         };
         let ending = self.within(handling).await.unwrap_or_else(|cut_off| cut_off);
         if !ending.is_done() {

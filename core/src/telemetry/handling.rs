@@ -5,7 +5,7 @@ use std::time::Duration;
 use echo_sdk::{BaseMessage, PluginError, ProcessingStatus, Topic};
 use opentelemetry::KeyValue;
 use opentelemetry::trace::{Span as _, SpanKind, Status};
-use opentelemetry_sdk::trace::Span;
+use opentelemetry_sdk::trace::{SdkTracer, Span};
 
 use super::scope::TraceScope;
 use super::{HostTelemetry, span};
@@ -65,35 +65,58 @@ pub struct Handling {
 impl Handling {
     /// Begins: starts the span, below the place that the message was made at. Gives the place that the handler
     /// works at as well.
-    #[inline]
     pub fn begin(
         telemetry: &HostTelemetry,
         topic: &Topic,
         message: &BaseMessage,
     ) -> (Self, TraceScope) {
-        if telemetry.traces() || message.is_traced() {
-            return Self::begin_traced(telemetry, topic, message);
-        }
-        (Self { span: None }, TraceScope::default())
+        let mut scope = TraceScope::default();
+        let handling = Self::begin_at(&mut scope, telemetry, topic, message);
+        (handling, scope)
     }
 
-    #[inline(never)]
-    fn begin_traced(
+    /// [`begin`](Self::begin)s, and sets the place that the handler works at.
+    #[inline]
+    pub(crate) fn begin_at(
+        scope: &mut TraceScope,
         telemetry: &HostTelemetry,
         topic: &Topic,
         message: &BaseMessage,
-    ) -> (Self, TraceScope) {
-        let Some(tracer) = telemetry.exports().tracer() else {
-            return (Self { span: None }, TraceScope::of(message));
+    ) -> Self {
+        let span = match telemetry.exports().tracer() {
+            Some(tracer) => {
+                let span = Self::begin_span(tracer, telemetry, topic, message);
+                *scope = span::context_of(&span).into();
+                Some(span)
+            }
+            None => {
+                scope.go_to(message);
+                None
+            }
         };
+        Self { span }
+    }
+
+    #[inline(never)]
+    fn begin_span(
+        tracer: &SdkTracer,
+        telemetry: &HostTelemetry,
+        topic: &Topic,
+        message: &BaseMessage,
+    ) -> Box<Span> {
         let parent = message.trace_context();
         let name = format!("{NAME_START}{topic}");
         let mut span = span::start(tracer, name, SpanKind::Consumer, parent.as_ref());
         if span.is_recording() {
             span.set_attributes(attributes(telemetry, topic, message));
         }
-        let scope = span::context_of(&span).into();
-        (Self { span: Some(Box::new(span)) }, scope)
+        Box::new(span)
+    }
+
+    /// Whether a span is recorded of it.
+    #[inline]
+    pub fn is_recorded(&self) -> bool {
+        self.span.is_some()
     }
 
     /// Ends with what became of the message.

@@ -187,28 +187,27 @@ impl TelemetryGuard {
         move || metrics.as_ref().map(PrometheusHandle::render)
     }
 
-    /// Sends what is left and ends the exporters, within five seconds.
+    /// Sends what is left and ends the exporters, within five seconds each; nothing listens any more afterwards.
     ///
     /// # Errors
     /// [`TelemetryError::Flush`] when the last spans did not reach the collector.
     pub async fn shutdown(mut self) -> Result<(), TelemetryError> {
         // Waiting for the exporter's thread must not hold up this one's other tasks.
-        let ended = tokio::task::spawn_blocking(move || self.end()).await;
+        let wait = |runtime: Runtime| runtime.shutdown_timeout(FLUSH_PATIENCE);
+        let ended = tokio::task::spawn_blocking(move || self.end(wait)).await;
         ended.unwrap_or(Err(TelemetryError::CutOff))
     }
 
-    fn end(&mut self) -> Result<(), TelemetryError> {
+    fn end(&mut self, end_runtime: impl FnOnce(Runtime)) -> Result<(), TelemetryError> {
         let flushed = self.spans.take().map_or(Ok(()), |spans| spans.end(FLUSH_PATIENCE));
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
+        self.runtime.take().into_iter().for_each(end_runtime);
         flushed
     }
 }
 
 impl Drop for TelemetryGuard {
     fn drop(&mut self) {
-        if let Err(error) = self.end() {
+        if let Err(error) = self.end(Runtime::shutdown_background) {
             tracing::warn!("{error}");
         }
     }

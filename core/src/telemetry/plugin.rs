@@ -32,12 +32,7 @@ impl HostTelemetry {
         Self { plugin: plugin.into(), exports }
     }
 
-    /// Whether spans are recorded.
     #[inline]
-    pub(super) fn traces(&self) -> bool {
-        self.exports.tracer().is_some()
-    }
-
     pub(super) fn exports(&self) -> &Exports {
         &self.exports
     }

@@ -2,55 +2,50 @@
 
 use std::sync::Arc;
 
-use echo_sdk::{BaseMessage, TraceContext};
+use echo_sdk::{BaseMessage, TraceContext, TraceIds};
 
 use crate::current::{self, Current};
 
 /// A place in a trace, or none. Cheap to clone: nothing is allocated for it.
 #[derive(Debug, Clone, Default)]
-pub struct TraceScope(Option<Place>);
-
-#[derive(Debug, Clone)]
-struct Place {
-    trace_id: [u8; 16],
-    span_id: [u8; 8],
-    flags: u8,
-    tracestate: Option<Arc<str>>,
+pub struct TraceScope {
+    /// All zero where there is none.
+    ids: TraceIds,
+    state: Option<Arc<str>>,
 }
 
 impl TraceScope {
     /// The place as messages carry it.
     pub fn context(&self) -> Option<TraceContext> {
-        self.0.as_ref().map(|place| TraceContext {
-            trace_id: place.trace_id,
-            span_id: place.span_id,
-            flags: place.flags,
-            tracestate: place.tracestate.as_deref().map(str::to_owned),
-        })
+        let TraceIds { trace_id, span_id, flags } = self.ids;
+        let tracestate = self.state.as_deref().map(str::to_owned);
+        (trace_id != [0; 16]).then_some(TraceContext { trace_id, span_id, flags, tracestate })
     }
-}
 
-impl TraceScope {
-    /// The place that a message was made at.
-    pub(super) fn of(message: &BaseMessage) -> Self {
-        let place = message.trace_place().map(|(trace_id, span_id, flags, tracestate)| Place {
-            trace_id,
-            span_id,
-            flags,
-            tracestate: tracestate.map(Arc::from),
-        });
-        Self(place)
+    /// Goes to the place that a message was made at. This is done for every message, so the ids are copied straight
+    /// out of it.
+    #[inline]
+    pub(super) fn go_to(&mut self, message: &BaseMessage) {
+        if self.state.is_some() {
+            self.state = None;
+        }
+        match message.trace_place() {
+            Some((ids, state)) => {
+                self.ids = *ids;
+                if let Some(state) = state {
+                    self.state = Some(Arc::from(state));
+                }
+            }
+            None => self.ids = TraceIds::default(),
+        }
     }
 }
 
 impl From<Option<TraceContext>> for TraceScope {
     fn from(context: Option<TraceContext>) -> Self {
-        Self(context.map(|context| Place {
-            trace_id: context.trace_id,
-            span_id: context.span_id,
-            flags: context.flags,
-            tracestate: context.tracestate.map(Arc::from),
-        }))
+        let Some(context) = context else { return Self::default() };
+        let TraceContext { trace_id, span_id, flags, tracestate } = context;
+        Self { ids: TraceIds { trace_id, span_id, flags }, state: tracestate.map(Arc::from) }
     }
 }
 

@@ -10,7 +10,7 @@ use uuid::{NoContext, Timestamp, Uuid};
 
 use super::fields::{self, FieldError, Fields};
 use super::json::JsonText;
-use super::raw::{Fixed, MAX_BODY, MessageRef};
+use super::raw::{Fixed, MAX_BODY, MessageRef, TraceIds};
 use super::{BaseMessage, Form};
 use crate::{Topic, TraceContext};
 
@@ -215,9 +215,11 @@ impl<'a> MessageBuilder<'a> {
         let fixed = Fixed {
             id: id.into_bytes(),
             timestamp_nanos,
-            trace_id: trace.map_or([0; 16], |trace| trace.trace_id),
-            span_id: trace.map_or([0; 8], |trace| trace.span_id),
-            trace_flags: trace.map_or(0, |trace| trace.flags),
+            trace: trace.map_or_else(TraceIds::default, |trace| TraceIds {
+                trace_id: trace.trace_id,
+                span_id: trace.span_id,
+                flags: trace.flags,
+            }),
             form: self.form as u8,
         };
         let text = |text: Option<&'a str>| text.map(str::as_bytes);

@@ -19,6 +19,7 @@ pub use builder::{MessageBuilder, MessageError};
 pub use fields::{FieldError, Fields};
 pub use form::Form;
 pub use json::JsonText;
+pub use raw::TraceIds;
 use raw::{MessageRef, Part};
 
 use crate::{Topic, TraceContext};
@@ -39,9 +40,6 @@ pub struct BaseMessage {
     parsed: OnceBox<Value>,
 }
 
-/// A place in a trace: the ids of the trace and of the span, the flags, and the state.
-type TracePlace<'a> = ([u8; 16], [u8; 8], u8, Option<&'a str>);
-
 /// What a message has of what few have. It stands in the handle, so that whoever passes messages on need not
 /// touch the content, which another core wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +53,7 @@ impl Has {
 
     fn of(content: &MessageRef) -> Self {
         let bit = |bit: u8, part: Part| if content.part(part).is_some() { bit } else { 0 };
-        let traced = if content.trace().0 == [0; 16] { 0 } else { Self::TRACE };
+        let traced = if content.trace().trace_id == [0; 16] { 0 } else { Self::TRACE };
         Self(
             bit(Self::KEY, Part::Key)
                 | bit(Self::SCHEMA, Part::Schema)
@@ -137,18 +135,16 @@ impl BaseMessage {
 
     /// Where in a distributed trace the message was made, if its sender says so.
     pub fn trace_context(&self) -> Option<TraceContext> {
-        let (trace_id, span_id, flags, tracestate) = self.trace_place()?;
+        let (TraceIds { trace_id, span_id, flags }, tracestate) = self.trace_place()?;
+        let (trace_id, span_id, flags) = (*trace_id, *span_id, *flags);
         Some(TraceContext { trace_id, span_id, flags, tracestate: tracestate.map(str::to_owned) })
     }
 
-    /// The same as it stands in the message: trace, span, flags and state.
+    /// The same as it stands in the message: the ids, and the trace state.
     #[inline]
-    pub fn trace_place(&self) -> Option<TracePlace<'_>> {
-        if !self.is_traced() {
-            return None;
-        }
-        let (trace_id, span_id, flags) = self.content.trace();
-        Some((trace_id, span_id, flags, self.content.text(Part::TraceState)))
+    pub fn trace_place(&self) -> Option<(&TraceIds, Option<&str>)> {
+        let is_traced = self.is_traced();
+        is_traced.then(|| (self.content.trace(), self.content.text(Part::TraceState)))
     }
 
     /// The fields that the sender added beside what every message has: names and values, as headers of NATS
@@ -229,6 +225,12 @@ impl BaseMessage {
         let Self { content, attempt, hops, has, .. } = self;
         let handle = move |content| Self { content, attempt, hops, has, parsed: OnceBox::new() };
         content.shares(count).map(handle)
+    }
+
+    /// Drops handles. Neighbours that share their content let go of it in one step, so that cores which handle
+    /// copies of one message do not fight over its count; for transports.
+    pub fn let_go(messages: impl IntoIterator<Item = Self>) {
+        raw::let_go_all(messages.into_iter().map(Self::into_content));
     }
 
     /// The same content after so many hops; for transports.

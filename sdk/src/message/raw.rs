@@ -37,12 +37,22 @@ pub(crate) struct RawMessage {
     free: unsafe extern "C" fn(NonNull<RawMessage>),
     id: [u8; 16],
     timestamp_nanos: i64,
-    trace_id: [u8; 16],
-    span_id: [u8; 8],
-    trace_flags: u8,
+    trace: TraceIds,
     form: u8,
     reserved: [u8; 6],
     sections: [Section; SECTIONS],
+}
+
+/// Where in a trace a message was made, its trace state aside; all zero where it was made in none.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TraceIds {
+    /// The id of the trace.
+    pub trace_id: [u8; 16],
+    /// The id of the span.
+    pub span_id: [u8; 8],
+    /// The W3C flags.
+    pub flags: u8,
 }
 
 pub(crate) const SECTIONS: usize = 8;
@@ -66,9 +76,7 @@ pub(crate) enum Part {
 pub(crate) struct Fixed {
     pub(crate) id: [u8; 16],
     pub(crate) timestamp_nanos: i64,
-    pub(crate) trace_id: [u8; 16],
-    pub(crate) span_id: [u8; 8],
-    pub(crate) trace_flags: u8,
+    pub(crate) trace: TraceIds,
     pub(crate) form: u8,
 }
 
@@ -118,9 +126,7 @@ impl MessageRef {
             free: free_block,
             id: fixed.id,
             timestamp_nanos: fixed.timestamp_nanos,
-            trace_id: fixed.trace_id,
-            span_id: fixed.span_id,
-            trace_flags: fixed.trace_flags,
+            trace: fixed.trace,
             form: fixed.form,
             reserved: [0; 6],
             sections,
@@ -163,9 +169,8 @@ impl MessageRef {
         self.head().timestamp_nanos
     }
 
-    pub(crate) fn trace(&self) -> ([u8; 16], [u8; 8], u8) {
-        let head = self.head();
-        (head.trace_id, head.span_id, head.trace_flags)
+    pub(crate) fn trace(&self) -> &TraceIds {
+        &self.head().trace
     }
 
     pub(crate) fn form(&self) -> u8 {
@@ -178,9 +183,7 @@ impl MessageRef {
         Fixed {
             id: head.id,
             timestamp_nanos: head.timestamp_nanos,
-            trace_id: head.trace_id,
-            span_id: head.span_id,
-            trace_flags: head.trace_flags,
+            trace: head.trace,
             form: head.form,
         }
     }
@@ -291,11 +294,15 @@ impl Iterator for Shares {
 
 impl Drop for Shares {
     fn drop(&mut self) {
-        self.for_each(drop);
+        if self.left > 0 {
+            // SAFETY: these counts were taken and not handed out.
+            unsafe { let_go(self.block, self.left) };
+        }
     }
 }
 
 impl Clone for MessageRef {
+    #[inline]
     fn clone(&self) -> Self {
         self.count_up(1);
         Self(self.0)
@@ -303,14 +310,46 @@ impl Clone for MessageRef {
 }
 
 impl Drop for MessageRef {
+    #[inline]
     fn drop(&mut self) {
-        let head = self.head();
-        if head.refs.fetch_sub(1, Ordering::Release) == 1 {
-            fence(Ordering::Acquire);
-            let free = head.free;
-            // SAFETY: this was the last count, so nobody else reads the block; `free` belongs to it.
-            unsafe { free(self.0) };
+        // SAFETY: this handle owns one count (invariant 1).
+        unsafe { let_go(self.0, 1) };
+    }
+}
+
+/// Drops handles; neighbours that share a block let go of it in one step.
+pub(crate) fn let_go_all(handles: impl Iterator<Item = MessageRef>) {
+    let mut run: Option<(NonNull<RawMessage>, usize)> = None;
+    for block in handles.map(MessageRef::into_raw) {
+        match &mut run {
+            Some((same, count)) if *same == block => *count += 1,
+            _ => {
+                if let Some((block, count)) = run.replace((block, 1)) {
+                    // SAFETY: each of the handles that were given up owned one of these counts.
+                    unsafe { let_go(block, count) };
+                }
+            }
         }
+    }
+    if let Some((block, count)) = run {
+        // SAFETY: as above.
+        unsafe { let_go(block, count) };
+    }
+}
+
+/// Gives up counts of a block, and frees it with the last.
+///
+/// # Safety
+/// The caller owns so many counts of the block, at least one, and does not use them afterwards.
+#[inline]
+unsafe fn let_go(block: NonNull<RawMessage>, count: usize) {
+    // SAFETY: the caller's counts keep the block alive.
+    let head = unsafe { block.as_ref() };
+    let free = head.free;
+    if head.refs.fetch_sub(count, Ordering::Release) == count {
+        fence(Ordering::Acquire);
+        // SAFETY: these were the last counts, so nobody else reads the block; `free` belongs to it.
+        unsafe { free(block) };
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use echo_bus::store::SharedStore;
 use echo_bus::{
-    BusError, Features, LocalTransport, Receiver, Settlement, Slot, SlotOptions, SlotStats,
+    BusError, Features, Lent, LocalTransport, Receiver, Settlement, Slot, SlotOptions, SlotStats,
     SubscribeOptions, Transport,
 };
 use echo_sdk::{
@@ -187,6 +187,10 @@ impl Receiver for CrashingReceiver {
 
     fn current(&self) -> Option<&Received> {
         self.hand.current()
+    }
+
+    fn lend(&mut self) -> Option<Lent<'_>> {
+        self.hand.lend()
     }
 
     fn settle(&mut self, settlement: Settlement) {
