@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::publish_error::{PublishError, RequestError};
+use crate::state::{State, StateAccess};
 use crate::{
     BaseMessage, IntoTopic, MessageBuilder, Pattern, PluginError, Topic, TopicError, TraceContext,
 };
@@ -218,6 +219,7 @@ struct Inner {
     config: Map<String, Value>,
     transport: Arc<dyn MessageTransport>,
     telemetry: Arc<dyn Telemetry>,
+    state: Option<Arc<dyn StateAccess>>,
 }
 
 impl PluginContext {
@@ -230,7 +232,27 @@ impl PluginContext {
         telemetry: Arc<dyn Telemetry>,
     ) -> Self {
         let (name, version) = (name.into(), version.into());
-        Self(Arc::new(Inner { name, version, config, transport, telemetry }))
+        Self(Arc::new(Inner { name, version, config, transport, telemetry, state: None }))
+    }
+
+    /// The same with the managed state of what its handler has in hand; hosts and the test kit do this.
+    #[must_use]
+    pub fn with_state(self, state: Arc<dyn StateAccess>) -> Self {
+        let Inner { name, version, config, transport, telemetry, .. } = &*self.0;
+        Self(Arc::new(Inner {
+            name: name.clone(),
+            version: version.clone(),
+            config: config.clone(),
+            transport: Arc::clone(transport),
+            telemetry: Arc::clone(telemetry),
+            state: Some(state),
+        }))
+    }
+
+    /// The managed state behind the context; for hosts that pass it on.
+    #[doc(hidden)]
+    pub fn state_access(&self) -> Option<&Arc<dyn StateAccess>> {
+        self.0.state.as_ref()
     }
 
     /// The bus behind the context; for hosts that pass it on.
@@ -393,6 +415,12 @@ impl PluginContext {
             Some(topic) => self.publish_data(topic, data).await,
             None => Ok(()),
         }
+    }
+
+    /// The managed state of the message in hand: that of its ordering key, or of all messages without one where the
+    /// manifest says `"state": "shared"`. What is set takes effect along with the acknowledgement, or not at all.
+    pub fn state(&self) -> State<'_> {
+        State(self.0.state.as_deref())
     }
 
     /// Subscribes to more than the manifest names.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::Pattern;
+use crate::{Pattern, StateKind};
 
 /// What is wrong with a manifest.
 #[derive(Debug, thiserror::Error)]
@@ -228,12 +228,19 @@ pub struct Manifest {
     /// The worker pool that it asks for.
     #[serde(default)]
     pub worker_pool: WorkerPoolConfig,
+    /// Whether it has managed state: `none`, `keyed`, or `shared`.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub state: StateKind,
     /// The types of services that it provides.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<ServiceTypeInfo>,
     /// What it answers to which message.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub examples: Vec<Example>,
+}
+
+fn is_none(state: &StateKind) -> bool {
+    *state == StateKind::None
 }
 
 fn default_entry_point() -> String {

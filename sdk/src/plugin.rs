@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    BaseMessage, MessageError, PluginContext, PublishError, RequestError, Topic, TopicError,
+    BaseMessage, MessageError, PluginContext, PublishError, RequestError, StateError, Topic,
+    TopicError,
 };
 
 /// What became of a message; the answer of every handler.
@@ -56,6 +57,9 @@ pub enum PluginError {
     /// A request went without an answer.
     #[error(transparent)]
     Request(#[from] RequestError),
+    /// The managed state could not be read or changed.
+    #[error(transparent)]
+    State(#[from] StateError),
 }
 
 impl PluginError {
@@ -130,7 +134,7 @@ pub trait Plugin: Send + Sync + 'static {
 
     /// Handles one message.
     ///
-    /// What it publishes through its context takes effect when it answers
+    /// What it publishes and sets in its [state](PluginContext::state) through its context takes effect when it answers
     /// [`Acknowledged`](ProcessingStatus::Acknowledged) or [`Forward`](ProcessingStatus::Forward), and is
     /// dropped on any other outcome.
     fn process_message(

@@ -26,7 +26,7 @@
 //!
 //! Nothing here needs an async runtime; bring one where the plugin does.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -37,8 +37,8 @@ use serde_json::{Map, Value};
 
 use crate::{
     Attribute, BaseMessage, BoxFuture, LogLevel, MessageStream, MessageTransport, Pattern,
-    PluginContext, PublishError, Received, RequestError, SpanHandle, Subscription, Telemetry,
-    Topic, TraceContext,
+    PluginContext, PublishError, Received, RequestError, SpanHandle, StateAccess, StateError,
+    Subscription, Telemetry, Topic, TraceContext,
 };
 
 /// The reply topic of a message made by [`request`].
@@ -54,7 +54,7 @@ pub fn mock_with(name: &str, config: Map<String, Value>) -> (PluginContext, Prob
     let probe = Probe(Arc::default());
     let bus: Arc<dyn MessageTransport> = Arc::new(probe.clone());
     let context = PluginContext::new(name, "0.0.0", config, bus, Arc::new(probe.clone()));
-    (context, probe)
+    (context.with_state(Arc::new(probe.clone())), probe)
 }
 
 /// A message with this data that wants no answer.
@@ -123,6 +123,7 @@ struct State {
     logs: Vec<(LogLevel, String)>,
     spans: Vec<String>,
     answerer: Option<Arc<Answerer>>,
+    entries: BTreeMap<String, Arc<[u8]>>,
     wakers: Vec<Waker>,
 }
 
@@ -200,6 +201,24 @@ impl Probe {
                 }
             })
             .count()
+    }
+
+    /// An entry of the managed state, as the plugin set it. All messages have one state here, whatever their keys.
+    ///
+    /// # Panics
+    /// When the entry is no JSON, which only a host's could be.
+    pub fn state(&self, name: &str) -> Option<Value> {
+        let entry = lock(&self.0).entries.get(name).cloned();
+        entry.map(|json| parsed(&json))
+    }
+
+    /// Sets an entry of the managed state, before the plugin reads it.
+    ///
+    /// # Panics
+    /// When the value does not serialise.
+    pub fn set_state<T: Serialize + ?Sized>(&self, name: &str, value: &T) {
+        let json = message(value).data_bytes().into();
+        lock(&self.0).entries.insert(name.to_owned(), json);
     }
 
     /// What was recorded under this name, in order.
@@ -288,6 +307,26 @@ impl MessageTransport for Probe {
     }
 }
 
+impl StateAccess for Probe {
+    fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Arc<[u8]>>, StateError>> {
+        let entry = lock(&self.0).entries.get(name).cloned();
+        Box::pin(async { Ok(entry) })
+    }
+
+    fn set<'a>(
+        &'a self,
+        name: &'a str,
+        value: Option<Arc<[u8]>>,
+    ) -> BoxFuture<'a, Result<(), StateError>> {
+        let entries = &mut lock(&self.0).entries;
+        match value {
+            Some(value) => drop(entries.insert(name.to_owned(), value)),
+            None => drop(entries.remove(name)),
+        }
+        Box::pin(async { Ok(()) })
+    }
+}
+
 struct Inbox(Arc<Mutex<Mailbox>>);
 
 impl MessageStream for Inbox {
@@ -349,6 +388,11 @@ fn made(message: Result<BaseMessage, crate::MessageError>) -> BaseMessage {
     message.expect("the data of a test's message serialises")
 }
 
+#[expect(clippy::expect_used, reason = "a test whose state is no JSON has failed")]
+fn parsed(json: &[u8]) -> Value {
+    serde_json::from_slice(json).expect("the state is JSON")
+}
+
 #[expect(clippy::panic, reason = "a test with a malformed topic has failed")]
 fn checked<T>(parsed: Result<T, crate::TopicError>) -> T {
     parsed.unwrap_or_else(|error| panic!("{error}"))
@@ -388,6 +432,24 @@ mod tests {
         });
         assert_eq!(ask().await.unwrap().json::<u8>().unwrap(), 3);
         assert_eq!(probe.published()[0].when, When::Request);
+    }
+
+    #[tokio::test]
+    async fn the_state_is_read_and_set_and_bounded_in_form() {
+        let (context, probe) = mock("x");
+        let state = context.state();
+        assert_eq!(state.get::<u64>("count").await.unwrap(), None);
+        probe.set_state("count", &41);
+        let count: u64 = state.get("count").await.unwrap().unwrap();
+        state.set("count", &(count + 1)).await.unwrap();
+        assert_eq!(probe.state("count"), Some(json!(42)));
+        state.set_json("raw", b"{\"a\": 1}").await.unwrap();
+        assert_eq!(&*state.get_json("raw").await.unwrap().unwrap(), b"{\"a\": 1}");
+        assert!(matches!(state.get::<u64>("raw").await, Err(StateError::Form { .. })));
+        assert!(matches!(state.set_json("raw", b"{").await, Err(StateError::NotJson(_))));
+        assert!(matches!(state.set("", &1).await, Err(StateError::Name(_))));
+        state.delete("raw").await.unwrap();
+        assert_eq!(probe.state("raw"), None);
     }
 
     #[tokio::test]

@@ -12,7 +12,10 @@ use std::time::Duration;
 use echo_sdk::abi::{
     self, Answer, Bytes, HostCall, HostOp, HostTable, MINOR, Poller, Seat, ThinWaker,
 };
-use echo_sdk::{BaseMessage, Manifest, Pattern, PluginContext, PublishError, Subscription, Topic};
+use echo_sdk::{
+    BaseMessage, JsonText, Manifest, Pattern, PluginContext, PublishError, StateError,
+    Subscription, Topic, check_entry_name,
+};
 
 use super::telemetry;
 
@@ -46,7 +49,6 @@ impl Host {
     }
 
     /// Describes this host for a plugin's constructor, which takes over one count of it.
-    #[expect(clippy::unnecessary_min_or_max, reason = "the boundary has no additions yet")]
     pub(super) fn seat<T>(
         self: &Arc<Self>,
         manifest: &Manifest,
@@ -80,6 +82,11 @@ impl Host {
             let subscribe = async move { self.context.transport().subscribe(&pattern).await };
             return Ok(Started::Subscribing(Box::pin(subscribe)));
         }
+        if matches!(op, HostOp::StateGet | HostOp::StateSet | HostOp::StateDelete) {
+            // SAFETY: as above.
+            let value = unsafe { call.value.slice() }.map_err(|fault| Answer::fault(&fault))?;
+            return Ok(Started::Once(Box::pin(self.state(op, text.to_owned(), value.into()))));
+        }
         let topic = Topic::new(text).map_err(PublishError::from)?;
         // SAFETY: as above; a block that is not the host's own is copied and checked.
         let message = unsafe { call.message.adopt() }.map_err(|fault| Answer::fault(&fault))?;
@@ -88,6 +95,27 @@ impl Host {
             return Err(self.context.transport().try_publish(&topic, message).into());
         }
         Ok(Started::Once(Box::pin(self.publish(op, topic, message, timeout))))
+    }
+
+    /// Reads or changes the state of what the plugin has in hand.
+    async fn state(self: Arc<Self>, op: HostOp, name: String, value: Arc<[u8]>) -> Answer {
+        let Some(state) = self.context.state_access() else {
+            return StateError::NoMessage.into();
+        };
+        if let Err(error) = check_entry_name(&name) {
+            return error.into();
+        }
+        match op {
+            HostOp::StateGet => match state.get(&name).await {
+                Ok(json) => Answer::state_entry(json.as_deref()),
+                Err(error) => error.into(),
+            },
+            HostOp::StateSet if JsonText::check(&value).is_none() => {
+                StateError::NotJson("it is not one JSON value".to_owned()).into()
+            }
+            HostOp::StateSet => state.set(&name, Some(value)).await.into(),
+            _ => state.set(&name, None).await.into(),
+        }
     }
 
     async fn publish(
@@ -166,7 +194,7 @@ unsafe extern "C" fn call(
     let mut started = None;
     // SAFETY: waker, answer and call last for this call.
     let state = unsafe {
-        abi::respond(waker, out, |cx| match host.start(&*call) {
+        abi::respond(waker, out, |cx| match host.start(&HostCall::read(call)) {
             Ok(future) => started.insert(future).poll(cx),
             Err(answer) => Poll::Ready(answer),
         })

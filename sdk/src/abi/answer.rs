@@ -28,6 +28,7 @@ use crate::{
 /// | 6 to 9 | healthy, degraded, unhealthy, unchecked | | the reason | |
 /// | 10 | a message | | its topic, from a subscription | the message |
 /// | 11 | the subscription's end | | | |
+/// | 12 | nothing is there | | | |
 /// | 64 to 67 | invalid data, wrong configuration, failed work, a panic | | what happened | |
 /// | 68 | a queue is full | | its slot | |
 /// | 69 | the bus is closed | | | |
@@ -35,49 +36,54 @@ use crate::{
 /// | 71 | the transport failed | | how | |
 /// | 72 | nobody answers | | | |
 /// | 73 | no answer in time | | | |
+/// | 74 | no state, and why: see `state` | the reason's number | what happened | |
+/// | 75 | the state is too large | its length, the limit | | |
 #[repr(C)]
 #[derive(Debug)]
 pub struct Answer {
-    size: u32,
-    tag: u32,
-    numbers: [u64; 2],
-    text: OwnedBytes,
-    message: OwnedMessage,
+    pub(super) size: u32,
+    pub(super) tag: u32,
+    pub(super) numbers: [u64; 2],
+    pub(super) text: OwnedBytes,
+    pub(super) message: OwnedMessage,
 }
 
-mod tag {
-    pub(super) const DONE: u32 = 0;
-    pub(super) const ACKNOWLEDGED: u32 = 1;
-    pub(super) const RETRY_LATER: u32 = 2;
-    pub(super) const FAILED: u32 = 3;
-    pub(super) const FORWARD: u32 = 4;
-    pub(super) const VALUE: u32 = 5;
-    pub(super) const HEALTHY: u32 = 6;
-    pub(super) const DEGRADED: u32 = 7;
-    pub(super) const UNHEALTHY: u32 = 8;
-    pub(super) const UNCHECKED: u32 = 9;
-    pub(super) const MESSAGE: u32 = 10;
-    pub(super) const END: u32 = 11;
-    pub(super) const INVALID_DATA: u32 = 64;
-    pub(super) const CONFIG: u32 = 65;
-    pub(super) const PROCESSING: u32 = 66;
-    pub(super) const PANICKED: u32 = 67;
-    pub(super) const FULL: u32 = 68;
-    pub(super) const CLOSED: u32 = 69;
-    pub(super) const TOO_LARGE: u32 = 70;
-    pub(super) const TRANSPORT: u32 = 71;
-    pub(super) const NO_RESPONDERS: u32 = 72;
-    pub(super) const TIMED_OUT: u32 = 73;
+pub(super) mod tag {
+    pub(in crate::abi) const DONE: u32 = 0;
+    pub(in crate::abi) const ACKNOWLEDGED: u32 = 1;
+    pub(in crate::abi) const RETRY_LATER: u32 = 2;
+    pub(in crate::abi) const FAILED: u32 = 3;
+    pub(in crate::abi) const FORWARD: u32 = 4;
+    pub(in crate::abi) const VALUE: u32 = 5;
+    pub(in crate::abi) const HEALTHY: u32 = 6;
+    pub(in crate::abi) const DEGRADED: u32 = 7;
+    pub(in crate::abi) const UNHEALTHY: u32 = 8;
+    pub(in crate::abi) const UNCHECKED: u32 = 9;
+    pub(in crate::abi) const MESSAGE: u32 = 10;
+    pub(in crate::abi) const END: u32 = 11;
+    pub(in crate::abi) const NOTHING: u32 = 12;
+    pub(in crate::abi) const INVALID_DATA: u32 = 64;
+    pub(in crate::abi) const CONFIG: u32 = 65;
+    pub(in crate::abi) const PROCESSING: u32 = 66;
+    pub(in crate::abi) const PANICKED: u32 = 67;
+    pub(in crate::abi) const FULL: u32 = 68;
+    pub(in crate::abi) const CLOSED: u32 = 69;
+    pub(in crate::abi) const TOO_LARGE: u32 = 70;
+    pub(in crate::abi) const TRANSPORT: u32 = 71;
+    pub(in crate::abi) const NO_RESPONDERS: u32 = 72;
+    pub(in crate::abi) const TIMED_OUT: u32 = 73;
+    pub(in crate::abi) const STATE: u32 = 74;
+    pub(in crate::abi) const STATE_TOO_LARGE: u32 = 75;
 }
 
 /// Making answers.
 impl Answer {
-    const fn new(tag: u32) -> Self {
+    pub(in crate::abi) const fn new(tag: u32) -> Self {
         let size = size_of::<Self>() as u32;
         Self { size, tag, numbers: [0; 2], text: OwnedBytes::NONE, message: OwnedMessage::NONE }
     }
 
-    fn with_text(tag: u32, text: impl Into<String>) -> Self {
+    pub(super) fn with_text(tag: u32, text: impl Into<String>) -> Self {
         Self { text: OwnedBytes::give(text.into()), ..Self::new(tag) }
     }
 
@@ -277,7 +283,7 @@ impl Answer {
         }
     }
 
-    fn text(&self) -> Result<String, Fault> {
+    pub(super) fn text(&self) -> Result<String, Fault> {
         self.text.read().map(Option::unwrap_or_default)
     }
 
@@ -356,7 +362,7 @@ impl Answer {
     }
 }
 
-fn broken(fault: &Fault) -> String {
+pub(super) fn broken(fault: &Fault) -> String {
     format!("the other side broke the rules of the library boundary: it sent {fault}")
 }
 

@@ -52,6 +52,11 @@ impl Bytes {
         Self { ptr: text.as_ptr(), len: text.len() }
     }
 
+    /// Lends bytes.
+    pub const fn lend_bytes(bytes: &[u8]) -> Self {
+        Self { ptr: bytes.as_ptr(), len: bytes.len() }
+    }
+
     /// Reads the bytes.
     ///
     /// # Errors

@@ -26,6 +26,7 @@ mod guard;
 mod message;
 mod remote;
 mod shim;
+mod state;
 mod table;
 mod telemetry;
 #[cfg(test)]
@@ -52,4 +53,8 @@ pub const MAGIC: [u8; 8] = *b"EchoCore";
 pub const MAJOR: u32 = 1;
 
 /// How many additions the boundary has seen; when two meet, the lower number counts.
-pub const MINOR: u32 = 0;
+///
+/// | | |
+/// |---|---|
+/// | 1 | managed state: [`HostCall::value`], three of [`HostOp`], answers 12, 74 and 75 |
+pub const MINOR: u32 = 1;

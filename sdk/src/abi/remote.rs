@@ -5,6 +5,7 @@
 use std::ffi::c_void;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -16,13 +17,16 @@ use super::table::{HostCall, HostOp, HostTable, Measurement, Metric, SpanStart};
 use super::telemetry::{Trace, lend_attributes};
 use crate::{
     Attribute, BaseMessage, BoxFuture, LogLevel, MessageStream, MessageTransport, Pattern,
-    PublishError, Received, RequestError, SpanHandle, Subscription, Telemetry, Topic, TraceContext,
+    PublishError, Received, RequestError, SpanHandle, StateAccess, StateError, Subscription,
+    Telemetry, Topic, TraceContext,
 };
 
 /// The host's functions, and one count of what they take.
 pub(super) struct RemoteHost {
     table: &'static HostTable,
     data: *const c_void,
+    /// The lower of both sides' minor versions.
+    minor: u32,
 }
 
 // SAFETY: the host's functions may be called from any thread.
@@ -33,14 +37,18 @@ unsafe impl Sync for RemoteHost {}
 impl RemoteHost {
     /// # Safety
     /// `table` is a host's and stays for good; `data` belongs to it, and its count is taken over.
-    pub(super) unsafe fn new(table: *const HostTable, data: *const c_void) -> Self {
+    pub(super) unsafe fn new(table: *const HostTable, data: *const c_void, minor: u32) -> Self {
         // SAFETY: the caller vouches for the table.
-        Self { table: unsafe { &*table }, data }
+        Self { table: unsafe { &*table }, data, minor }
     }
 
     fn call<'a>(&'a self, op: HostOp, topic: &'a str) -> RemoteCall<'a> {
         let timeout = Duration::ZERO;
-        RemoteCall { host: self, op, topic, message: None, timeout, poller: None }
+        RemoteCall { host: self, op, topic, message: None, value: None, timeout, poller: None }
+    }
+
+    fn keeps_state(&self) -> Result<(), StateError> {
+        if self.minor < 1 { Err(StateError::Unsupported) } else { Ok(()) }
     }
 
     fn measure(
@@ -78,6 +86,7 @@ struct RemoteCall<'a> {
     op: HostOp,
     topic: &'a str,
     message: Option<BaseMessage>,
+    value: Option<Arc<[u8]>>,
     timeout: Duration,
     /// What is left to be polled after the first time.
     poller: Option<Poller>,
@@ -92,6 +101,7 @@ impl RemoteCall<'_> {
             topic: Bytes::lend(self.topic),
             message: message.as_ref().map_or(MessageView::NONE, MessageView::lend),
             timeout_nanos: u64::try_from(self.timeout.as_nanos()).unwrap_or(u64::MAX),
+            value: Bytes::lend_bytes(self.value.as_deref().unwrap_or_default()),
         };
         let (table, data) = (self.host.table, self.host.data);
         let poller = self.poller.insert(Poller::NONE);
@@ -164,6 +174,27 @@ impl MessageTransport for RemoteHost {
         Box::pin(async move {
             (&mut call).await.published()?;
             Ok(Subscription::new(RemoteStream(call.poller.take().unwrap_or(Poller::NONE))))
+        })
+    }
+}
+
+impl StateAccess for RemoteHost {
+    fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Arc<[u8]>>, StateError>> {
+        Box::pin(async move {
+            self.keeps_state()?;
+            self.call(HostOp::StateGet, name).await.entry()
+        })
+    }
+
+    fn set<'a>(
+        &'a self,
+        name: &'a str,
+        value: Option<Arc<[u8]>>,
+    ) -> BoxFuture<'a, Result<(), StateError>> {
+        Box::pin(async move {
+            self.keeps_state()?;
+            let op = if value.is_some() { HostOp::StateSet } else { HostOp::StateDelete };
+            RemoteCall { value, ..self.call(op, name) }.await.state_set()
         })
     }
 }

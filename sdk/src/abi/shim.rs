@@ -106,13 +106,14 @@ unsafe extern "C" fn create<X: Export>(seat: *const Seat, out: *mut Answer) -> *
 
 fn create_plugin<X: Export>(seat: &Seat) -> Result<(Box<X::Plugin>, String), PluginError> {
     // SAFETY: the seat names the host's own functions and one count of what they take.
-    let host = Arc::new(unsafe { RemoteHost::new(seat.table, seat.host) });
+    let host = Arc::new(unsafe { RemoteHost::new(seat.table, seat.host, seat.minor) });
     // SAFETY: the seat's texts last for the call.
     let (name, version, config) =
         unsafe { (seat.name.text()?, seat.version.text()?, seat.config.slice()?) };
     let config: Map<String, Value> =
         serde_json::from_slice(config).map_err(|error| Fault::Json(error.to_string()))?;
-    let plugin = X::create(PluginContext::new(name, version, config, host.clone(), host))?;
+    let context = PluginContext::new(name, version, config, host.clone(), host.clone());
+    let plugin = X::create(context.with_state(host))?;
     let name = plugin.name().to_owned();
     Ok((Box::new(plugin), name))
 }

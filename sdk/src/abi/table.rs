@@ -156,6 +156,12 @@ codes! {
         /// `MessageTransport::subscribe`: pending or not, it leaves a [`Poller`] that is done once the
         /// subscription stands, and from then on gives its messages
         Subscribe = 4,
+        /// `StateAccess::get`
+        StateGet = 5,
+        /// `StateAccess::set` with the call's value
+        StateSet = 6,
+        /// `StateAccess::set` with none
+        StateDelete = 7,
     }
 }
 
@@ -187,18 +193,47 @@ pub struct Call {
 
 /// What a host is asked, with what that takes. All of it is lent for the first call.
 #[repr(C)]
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct HostCall {
     /// How far this struct reaches, in bytes.
     pub size: u32,
     /// A [`HostOp`].
     pub op: u32,
-    /// The topic, or the pattern of a subscription.
+    /// The topic, the pattern of a subscription, or the name of an entry of the state.
     pub topic: Bytes,
-    /// The message, except for a subscription.
+    /// The message that is published or asked.
     pub message: MessageView,
     /// How long a request waits, in nanoseconds.
     pub timeout_nanos: u64,
+    /// Since minor version 1: the JSON of an entry that is set.
+    pub value: Bytes,
+}
+
+impl HostCall {
+    /// Nothing is asked.
+    pub const NONE: Self = Self {
+        size: size_of::<Self>() as u32,
+        op: u32::MAX,
+        topic: Bytes::lend(""),
+        message: MessageView::NONE,
+        timeout_nanos: 0,
+        value: Bytes::lend(""),
+    };
+
+    /// Reads a call that may know fewer fields, or more.
+    ///
+    /// # Safety
+    /// `call` points to one of the other side's, which tells its own size.
+    pub unsafe fn read(call: *const Self) -> Self {
+        let mut read = Self::NONE;
+        // SAFETY: the caller vouches for so many bytes there, and no more than this struct has are copied into it.
+        unsafe {
+            let size = (&raw const (*call).size).read() as usize;
+            let known = size.min(size_of::<Self>());
+            (&raw mut read).cast::<u8>().copy_from_nonoverlapping(call.cast(), known);
+        }
+        read
+    }
 }
 
 /// The functions of a host. None of them panics; any thread may call them.
