@@ -5,8 +5,8 @@
 //! [`BaseMessage`] with a [`ProcessingStatus`]. What it can reach, it reaches through its [`PluginContext`].
 //!
 //! Reading order: [`topic`](Topic), [`message`](BaseMessage), [`plugin`](Plugin),
-//! [`context`](PluginContext), [`manifest`](Manifest); then [`contract`], the data of the topics that
-//! everybody shares.
+//! [`context`](PluginContext), [`state`](State), [`manifest`](Manifest); then [`contract`], the data of the topics
+//! that everybody shares.
 
 pub mod abi;
 pub mod contract;
@@ -20,6 +20,7 @@ mod manifest;
 mod message;
 mod plugin;
 mod publish_error;
+mod state;
 mod topic;
 mod trace;
 
@@ -36,5 +37,6 @@ pub use message::{
 };
 pub use plugin::{Constructor, Created, Health, Plugin, PluginError, ProcessingStatus};
 pub use publish_error::{PublishError, RequestError};
+pub use state::{MAX_STATE, State, StateAccess, StateError, StateKind, check_name as check_entry_name};
 pub use topic::{IntoTopic, MAX_TOPIC_LEN, Pattern, Topic, TopicError};
 pub use trace::{TraceContext, TraceParentError};
