@@ -200,7 +200,9 @@ impl TelemetryGuard {
 
     fn end(&mut self, end_runtime: impl FnOnce(Runtime)) -> Result<(), TelemetryError> {
         let flushed = self.spans.take().map_or(Ok(()), |spans| spans.end(FLUSH_PATIENCE));
-        self.runtime.take().into_iter().for_each(end_runtime);
+        if let Some(runtime) = self.runtime.take() {
+            end_runtime(runtime);
+        }
         flushed
     }
 }
