@@ -357,3 +357,19 @@ async fn a_full_log_tells_publishers_and_loses_nothing() {
         two.closed().await;
     }
 }
+
+#[test]
+fn publishers_are_told_when_the_runtime_of_the_bus_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let of_bus = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let bus = of_bus.block_on(bus(dir.path(), small()));
+    let other = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    other.block_on(publish(&bus, "kept.a", 1));
+    of_bus.shutdown_timeout(Duration::from_secs(10));
+    let publishing = async {
+        let kept = topic("kept.a");
+        let published = bus.publish(&kept, message(2));
+        tokio::time::timeout(Duration::from_secs(10), published).await.unwrap()
+    };
+    assert!(matches!(other.block_on(publishing), Err(PublishError::Closed)));
+}

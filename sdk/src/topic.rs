@@ -148,16 +148,18 @@ impl Pattern {
 
     /// Whether `topic` is one of those that this pattern selects.
     pub fn matches(&self, topic: &Topic) -> bool {
-        let mut topic_tokens = topic.tokens();
-        for token in self.tokens() {
-            match (token, topic_tokens.next()) {
-                (">", Some(_)) => return true,
-                ("*", Some(_)) => {}
-                (literal, Some(found)) if literal == found => {}
+        let mut topic = topic.as_str().bytes().peekable();
+        // Wildcards are whole tokens, and no token is empty.
+        for byte in self.0.bytes() {
+            match byte {
+                b'>' => return topic.peek().is_some(),
+                b'*' if topic.peek().is_none() => return false,
+                b'*' => while topic.next_if(|byte| *byte != b'.').is_some() {},
+                literal if topic.next() == Some(literal) => {}
                 _ => return false,
             }
         }
-        topic_tokens.next().is_none()
+        topic.next().is_none()
     }
 }
 

@@ -148,14 +148,13 @@ impl LocalTransport {
         for (place, received) in batch.iter().enumerate() {
             self.check(&received.topic, &received.message)?;
             let lasts = self.lasts(&received.topic).is_some();
-            for queue in self.0.router.find(&received.topic).iter() {
-                if lasts && queue.kept.get().is_some() {
-                    continue;
+            self.0.router.with_route(&received.topic, |queues| {
+                for queue in queues.iter().filter(|queue| !(lasts && queue.kept.get().is_some())) {
+                    let (_, places) =
+                        wanted.entry(queue.id()).or_insert_with(|| (Arc::clone(queue), Vec::new()));
+                    places.push(place);
                 }
-                let (_, places) =
-                    wanted.entry(queue.id()).or_insert_with(|| (Arc::clone(queue), Vec::new()));
-                places.push(place);
-            }
+            });
         }
         let mut reserved = Vec::with_capacity(wanted.len());
         for (queue, places) in wanted.into_values() {

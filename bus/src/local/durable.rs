@@ -2,9 +2,8 @@
 //!
 //! A publish is one record of the log, together with the other messages of its batch and with the settlement that
 //! they follow from. It is confirmed, and handed round, once that record lasts; what comes meanwhile shares the next
-//! sync. It is handed round in the order of the log, by the first publisher that hears of the sync, or by a task where
-//! none waits: plain subscriptions first, then the slots that the record
-//! names. A slot that is not open, or whose queue is full, is left out; its messages wait in the log, and its
+//! sync. It is handed round in the order of the log by a task of the bus ([`line`](super::line)), which then tells the
+//! publisher: plain subscriptions first, then the slots that the record names. A slot that is not open, or whose queue is full, is left out; its messages wait in the log, and its
 //! feeder ([`feed`](super::feed)) brings them when the slot opens or has room. So a slow slot holds up neither
 //! publishers nor other slots, and memory stays bounded by the queues; what bounds the log are its own limits, and
 //! past those publishers get an error.
@@ -15,22 +14,23 @@
 //! * **Kill.** What the log has comes back, in its order, with its attempts and due times: nothing that was
 //!   confirmed is lost, and what was settled in the log does not come back.
 //! * **Threads.** Records are handed to the log, and put in line to be handed round, under one lock that is never
-//!   held across a wait. Routes that threads remember may outlive the bus, so queues hold the log weakly: the log
+//!   held across a wait or while messages are handed round. Routes that threads remember may outlive the bus, so queues hold the log weakly: the log
 //!   is closed with the last handle of the transport.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use echo_log::{Log, LogError, Message, OpenError, Placed, Receipt, Recovery, SlotId, Transaction};
+use echo_log::{Log, LogError, Message, OpenError, Receipt, Recovery, SlotId, Transaction};
 use echo_sdk::{Pattern, PublishError, Received, Topic};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use smallvec::SmallVec;
-use tokio::sync::Notify;
+use tokio::sync::oneshot;
 
 use super::feed::LogSlot;
-use super::inbox::{self, Inboxes};
+use super::inbox;
 use super::kept::Kept;
+use super::line::{Handed, InLine, Line, Route, Waiting};
 use super::queue::{Entry, Queue};
 use super::reserved::Reserved;
 use super::stored::{self, Writing};
@@ -138,56 +138,58 @@ impl Durable {
 
     /// Hands a batch to the log. Nothing of it is kept where that fails, and it can be tried again when that was
     /// [`LogError::Busy`]; else all of it is handed round once it lasts.
-    pub(super) fn hand_over(&self, batch: &mut Batch) -> Result<echo_log::Durable, LogError> {
-        let lasting = batch.messages.iter().filter(|it| self.holds(&it.topic));
-        let routes: SmallVec<[Route; 1]> = lasting.map(|it| self.route(&it.topic)).collect();
-        let (mut line, receipt) = self.record(batch, &routes)?;
-        let (mut placed, mut routes) = (receipt.placed.into_iter(), routes.into_iter());
-        let mut messages = Vec::with_capacity(batch.messages.len());
-        for received in std::mem::take(&mut batch.messages) {
-            let placed = if self.holds(&received.topic) { placed.next() } else { None };
-            let route = placed.and_then(|_| routes.next()).unwrap_or_default();
-            messages.push(Handed { received, placed, route });
+    pub(super) fn hand_over(&self, batch: &mut Batch) -> Result<(), LogError> {
+        let mut lasting: SmallVec<[Option<Route>; 1]> = SmallVec::new();
+        for Received { topic, .. } in &batch.messages {
+            lasting.push(self.holds(topic).then(|| self.route(topic)));
         }
-        let durable = receipt.durable.clone();
-        let (rooms, follows) = (std::mem::take(&mut batch.rooms), batch.follows.take());
-        line.push_back(Waiting { durable, messages, rooms, follows });
-        drop(line);
-        self.line.more.notify_one();
-        Ok(receipt.durable)
+        let (line, receipt) = self.record(batch, &lasting)?;
+        let mut placed = receipt.placed.into_iter();
+        let messages = std::mem::take(&mut batch.messages).into_iter().zip(lasting);
+        let messages = messages.map(|(received, route)| Handed {
+            received,
+            placed: route.as_ref().and_then(|_| placed.next()),
+            route: route.unwrap_or_default(),
+        });
+        line.push(Waiting {
+            durable: receipt.durable,
+            messages: messages.collect(),
+            rooms: std::mem::take(&mut batch.rooms),
+            follows: batch.follows.take(),
+            told: batch.told.take(),
+        });
+        Ok(())
     }
 
-    /// Hands the log what lasts of a batch; gives the line with it, so that messages are in line as they are in
-    /// the log.
+    /// Hands the log what lasts of a batch, which is what has a route; gives the line with it, so that messages are
+    /// in line as they are in the log.
     fn record(
         &self,
         batch: &Batch,
-        routes: &[Route],
-    ) -> Result<(MutexGuard<'_, VecDeque<Waiting>>, Receipt), LogError> {
+        routes: &[Option<Route>],
+    ) -> Result<(InLine<'_>, Receipt), LogError> {
         let done = batch.follows.as_ref().and_then(|follows| follows.kept);
         let follows = done.map_or(0, |(_, sequence)| sequence);
+        let lasting = batch.messages.iter().zip(routes);
+        let lasting: SmallVec<[(&Received, &Route); 1]> =
+            lasting.filter_map(|(received, route)| Some((received, route.as_ref()?))).collect();
         let slots: SmallVec<[SmallVec<[SlotId; 4]>; 1]> =
-            routes.iter().map(|route| route.iter().map(|slot| slot.id()).collect()).collect();
-        let lasting = batch.messages.iter().filter(|it| self.holds(&it.topic));
+            lasting.iter().map(|(_, route)| route.iter().map(|slot| slot.id()).collect()).collect();
         let writings: SmallVec<[Writing<'_>; 1]> =
-            lasting.clone().map(|it| Writing::new(&it.topic, &it.message)).collect();
+            lasting.iter().map(|(it, _)| Writing::new(&it.topic, &it.message)).collect();
         let parts: SmallVec<[_; 1]> = writings.iter().map(Writing::parts).collect();
         let messages: SmallVec<[Message<'_>; 1]> = lasting
+            .iter()
             .zip(&slots)
             .zip(&parts)
-            .map(|((it, slots), body)| {
+            .map(|(((it, _), slots), body)| {
                 let id = stored::identity(&it.topic, &it.message, follows);
                 Message { id, slots, body }
             })
             .collect();
-        let line = self.line.handed.lock();
+        let line = self.line.lock()?;
         let transaction = Transaction { messages: &messages, done: done.as_slice(), state: &[] };
         Ok((line, self.log.try_commit(&transaction)?))
-    }
-
-    /// Hands round what lasts by now.
-    pub(super) fn hand_round(&self) {
-        self.line.hand_round();
     }
 
     fn route(&self, topic: &Topic) -> Route {
@@ -201,8 +203,6 @@ impl Drop for Durable {
     }
 }
 
-type Route = SmallVec<[Arc<LogSlot>; 4]>;
-
 /// What is to be handed to the log as one record.
 #[derive(Debug)]
 pub(super) struct Batch {
@@ -211,7 +211,12 @@ pub(super) struct Batch {
     /// queue, with the places of their messages in the batch.
     pub(super) rooms: Vec<(Reserved, Vec<usize>)>,
     pub(super) follows: Option<Follows>,
+    /// Whoever waits until it is handed round.
+    pub(super) told: Option<Tell>,
 }
+
+/// Tells a publisher how it ended.
+pub(super) type Tell = oneshot::Sender<Result<(), LogError>>;
 
 /// The message whose handling a batch follows from, and which is settled with it.
 #[derive(Debug)]
@@ -220,117 +225,6 @@ pub(super) struct Follows {
     pub(super) entry: Entry,
     /// What the log knows it by, if it does.
     pub(super) kept: Option<(SlotId, u64)>,
-}
-
-/// What the log has, in its order, and what is to be handed round.
-#[derive(Debug)]
-pub(super) struct Line {
-    handed: Mutex<VecDeque<Waiting>>,
-    /// Held by whoever hands round.
-    handing: Mutex<()>,
-    more: Notify,
-    inboxes: Arc<Inboxes>,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    durable: echo_log::Durable,
-    messages: Vec<Handed>,
-    rooms: Vec<(Reserved, Vec<usize>)>,
-    follows: Option<Follows>,
-}
-
-#[derive(Debug)]
-struct Handed {
-    received: Received,
-    /// `None` for a topic that does not last.
-    placed: Option<Placed>,
-    route: Route,
-}
-
-impl Line {
-    pub(super) fn new(inboxes: Arc<Inboxes>) -> Arc<Self> {
-        Arc::new(Self {
-            handed: Mutex::default(),
-            handing: Mutex::default(),
-            more: Notify::new(),
-            inboxes,
-        })
-    }
-
-    /// Hands round what nobody else does. Runs until it is dropped.
-    pub(super) async fn run(self: Arc<Self>) {
-        loop {
-            let first = self.handed.lock().front().map(|first| first.durable.clone());
-            match first {
-                // How it ended is told to those in line.
-                Some(durable) => drop(durable.await),
-                None => self.more.notified().await,
-            }
-            self.hand_round();
-        }
-    }
-
-    fn hand_round(&self) {
-        let _one_at_a_time = self.handing.lock();
-        while let Some((waiting, ended)) = self.next() {
-            match ended {
-                Ok(()) => waiting.hand_round(&self.inboxes),
-                Err(error) => waiting.take_back(&error),
-            }
-        }
-    }
-
-    /// The first in line, if it is known how it ended.
-    fn next(&self) -> Option<(Waiting, Result<(), LogError>)> {
-        let mut line = self.handed.lock();
-        let ended = line.front()?.durable.now()?;
-        line.pop_front().zip(Some(ended))
-    }
-}
-
-impl Waiting {
-    fn hand_round(self, inboxes: &Inboxes) {
-        for (reserved, places) in self.rooms {
-            let (queue, count) = reserved.redeem();
-            for place in places.into_iter().take(count) {
-                match self.messages.get(place).filter(|handed| !handed.came_before()) {
-                    Some(Handed { received, .. }) => {
-                        let measured = super::deliver::is_measured();
-                        queue.push(&received.topic, received.message.clone(), measured);
-                    }
-                    None => queue.unreserve(1),
-                }
-            }
-        }
-        for Handed { received, placed, route } in self.messages {
-            match placed {
-                Some(Placed::New(sequence)) => {
-                    route.iter().for_each(|slot| slot.deliver(sequence, &received));
-                }
-                Some(Placed::Duplicate(_) | Placed::Unwanted) => {}
-                None => drop(inboxes.deliver(&received.topic, received.message)),
-            }
-        }
-        // What follows from a message is in the next queues before it leaves its own.
-        if let Some(Follows { queue, .. }) = self.follows {
-            queue.release(1);
-        }
-    }
-
-    fn take_back(self, error: &LogError) {
-        if let Some(Follows { queue, entry, .. }) = self.follows {
-            let (slot, error) = (queue.name(), told(error));
-            tracing::warn!(slot, error, "what a handler published was not kept; it runs again");
-            queue.take_back(entry);
-        }
-    }
-}
-
-impl Handed {
-    fn came_before(&self) -> bool {
-        matches!(self.placed, Some(Placed::Duplicate(_)))
-    }
 }
 
 /// What a publisher gets told.

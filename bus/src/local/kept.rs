@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use echo_log::{LogError, Settlement};
 use echo_sdk::{BaseMessage, Pattern, PublishError, Received, Topic};
+use tokio::sync::oneshot;
 
 use super::LocalTransport;
 use super::delays::Wait;
-use super::durable::{Batch, Durable, Follows, failed, refused, told};
+use super::durable::{Batch, Durable, Follows, Tell, failed, refused, told};
 use super::feed::LogSlot;
 use super::queue::{Entry, KEPT, Queue, Reservation};
 use super::reserved::Reserved;
@@ -67,7 +68,7 @@ impl LocalTransport {
     }
 
     /// Hands a batch to the log, with the settlement of the message that it follows from. Resolves when the log
-    /// has it; what it gives resolves when it lasts.
+    /// has it; whoever is to be told is told when it lasts and is handed round.
     ///
     /// Dropped before it resolves, nothing is published.
     pub(super) async fn keep(
@@ -75,13 +76,14 @@ impl LocalTransport {
         messages: Vec<Received>,
         bound: Bound,
         follows: Option<Follows>,
-    ) -> Result<echo_log::Durable, PublishError> {
+        told: Option<Tell>,
+    ) -> Result<(), PublishError> {
         let durable = self.0.durable.as_ref().ok_or(PublishError::Closed)?;
         let rooms = match bound {
             Bound::Wait => self.reserve_all(&messages).await?,
             Bound::Past => self.reserve_all_now(&messages, true)?,
         };
-        let mut batch = Batch { messages, rooms, follows };
+        let mut batch = Batch { messages, rooms, follows, told };
         loop {
             match durable.hand_over(&mut batch) {
                 // What became of that batch does not matter here.
@@ -101,8 +103,9 @@ impl LocalTransport {
     ) -> Result<(), PublishError> {
         let messages = vec![Received { topic: topic.clone(), message }];
         let rooms = self.reserve_all_now(&messages, unbounded)?;
-        match durable.hand_over(&mut Batch { messages, rooms, follows: None }) {
-            Ok(_lasts_later) => Ok(()),
+        let mut batch = Batch { messages, rooms, follows: None, told: None };
+        match durable.hand_over(&mut batch) {
+            Ok(()) => Ok(()),
             Err(LogError::Busy) => Err(PublishError::Full { slot: "bus.durable".into() }),
             Err(error) => Err(refused(error)),
         }
@@ -110,11 +113,9 @@ impl LocalTransport {
 
     /// Publishes a batch of which something lasts; resolves when that does, and is handed round.
     pub(super) async fn publish_kept(&self, messages: Vec<Received>) -> Result<(), PublishError> {
-        let kept = self.keep(messages, Bound::Wait, None).await?.await;
-        if let Some(durable) = &self.0.durable {
-            durable.hand_round();
-        }
-        kept.map_err(refused)
+        let (tell, told) = oneshot::channel();
+        self.keep(messages, Bound::Wait, None, Some(tell)).await?;
+        told.await.unwrap_or(Err(LogError::Closed)).map_err(refused)
     }
 
     /// Makes the log know a slot, if it is one for the log.

@@ -10,6 +10,7 @@ mod idle_tests;
 mod inbox;
 mod kept;
 mod lanes;
+mod line;
 mod queue;
 mod reader;
 mod receiver;
@@ -40,8 +41,9 @@ use echo_sdk::{
 use tokio::task::JoinHandle;
 
 use self::delays::Delays;
-use self::durable::{Durable, Line};
+use self::durable::Durable;
 use self::inbox::Inboxes;
+use self::line::Line;
 use self::queue::Queue;
 use self::reader::Reader;
 use self::receiver::LocalStream;

@@ -286,7 +286,7 @@ impl LocalReceiver {
             let entry = Entry::new(topic, message, entry.queued_at);
             Follows { queue: Arc::clone(queue), entry, kept }
         });
-        let _lasts_later = bus.keep(effects, bound, follows).await?;
+        bus.keep(effects, bound, follows, None).await?;
         // It takes its room until then.
         self.empty_hand();
         Ok(())
