@@ -144,12 +144,12 @@ impl Shared {
         front.window.expire(unix_seconds());
     }
 
-    fn hand_over<T>(&self, with: impl FnOnce(&mut Front) -> T) -> T {
+    pub(crate) fn hand_over<T>(&self, with: impl FnOnce(&mut Front) -> T) -> T {
         let mut front = self.front.lock();
         let given = with(&mut front);
-        let is_idle = std::mem::take(&mut front.is_idle);
+        let wakes = front.wakes();
         drop(front);
-        if is_idle {
+        if wakes {
             self.wake.notify_one();
         }
         given

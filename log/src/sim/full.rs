@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::SimDisk;
-use crate::{Durable, Log, LogError, Message, Options, Settlement, SlotId, Transaction};
+use crate::{Durable, Log, LogError, Message, Options, Placed, Settlement, SlotId, Transaction};
 
 /// How long the log may take to find that it has room.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -232,4 +232,45 @@ proptest! {
         full.step(&Step::Fill { slots: 1, len: 300, at_once: 20 });
         full.settle();
     }
+}
+
+/// A batch takes several records where slots have settled much. Its messages stand in the first.
+#[test]
+fn what_is_written_is_not_told_as_refused_for_what_comes_behind() {
+    const AGAIN: u16 = 10_000;
+    let mut full = Full::new(4, 1 << 10);
+    // Into the second of four segments, so that a spare and the reserve are left.
+    assert!((0..80).all(|_| full.publish(1, 1000, 1, &[])));
+    assert_eq!(full.log.stats().segments, 2);
+    let (slot, seq) = (full.slots[0], full.waiting(0)[0]);
+    let slots = [slot];
+    let message = Message { id: [9; 16], slots: &slots, body: &[b"kept"] };
+    let transaction = Transaction { messages: &[message], ..Transaction::default() };
+    // Under one lock, so that all of it is one batch: more than what is left takes.
+    let (receipt, flush) = full.log.0.shared.hand_over(|front| {
+        for attempts in 1..=AGAIN {
+            let again = Settlement::Again { attempts, due: 0 };
+            front.gathered.settled.push((slot, seq, again));
+        }
+        (front.commit(&transaction, 1).unwrap(), front.flush())
+    });
+    assert!(matches!(full.runtime.block_on(flush), Err(LogError::Quota { .. })));
+    full.runtime.block_on(receipt.durable).unwrap();
+    let Placed::New(kept) = receipt.placed[0] else { panic!("{:?}", receipt.placed) };
+    assert!(full.waiting(0).contains(&kept));
+    // Its id is remembered, and what was settled counts though it is not written.
+    let again = full.log.0.shared.front.lock().window.seq_of(&[9; 16]);
+    assert_eq!(again, Some(kept));
+    assert_eq!(full.log.pending(slot, 0, 1)[0].attempts, AGAIN);
+    full.restart(true);
+    let done = full.waiting(0).into_iter().filter(|seq| *seq != kept);
+    done.for_each(|seq| full.log.settle(slot, seq, Settlement::Done));
+    full.until_there_is_room(|full| match full.log.try_append(message) {
+        Ok(receipt) => {
+            assert_eq!(receipt.placed[..], [Placed::Duplicate(kept)]);
+            true
+        }
+        Err(_) => false,
+    });
+    assert_eq!(full.waiting(0), [kept]);
 }
