@@ -33,6 +33,8 @@ pub(crate) struct Files {
 struct Spare {
     name: String,
     file: Arc<dyn DiskFile>,
+    /// Up to where it is known that something was written.
+    written: u32,
 }
 
 impl Files {
@@ -43,18 +45,18 @@ impl Files {
         segments.sort_unstable();
         let mut this = Self { disk, size, spares: Vec::new(), next_spare: 1 };
         for name in names.into_iter().filter(|name| name.starts_with(SPARE)) {
-            this.keep(name)?;
+            this.keep(name, 0)?;
         }
         Ok((this, segments))
     }
 
     /// Makes a file that is out of use a spare, or removes it.
-    fn keep(&mut self, name: String) -> io::Result<()> {
+    fn keep(&mut self, name: String, written: u32) -> io::Result<()> {
         let number = name.strip_prefix(SPARE).and_then(|number| number.parse::<u32>().ok());
         self.next_spare = self.next_spare.max(number.unwrap_or_default().wrapping_add(1));
         let file = self.disk.open(&name)?;
         if self.spares.len() < MAX_SPARES && file.len()? == u64::from(self.size) {
-            self.spares.push(Spare { name, file });
+            self.spares.push(Spare { name, file, written });
             return Ok(());
         }
         self.disk.remove(&name)
@@ -78,16 +80,17 @@ impl Files {
     pub(crate) fn make_spare(&mut self) -> io::Result<()> {
         let name = self.spare_name();
         let file = self.disk.create(&name, self.size)?;
-        self.spares.push(Spare { name, file });
+        self.spares.push(Spare { name, file, written: 0 });
         Ok(())
     }
 
-    /// Makes a spare a segment; `None` when there is no spare.
-    pub(crate) fn begin(&mut self, segment: u32) -> io::Result<Option<Arc<dyn DiskFile>>> {
+    /// Makes a spare a segment: gives the file, and up to where it is known that something was written. `None` when
+    /// there is no spare.
+    pub(crate) fn begin(&mut self, segment: u32) -> io::Result<Option<(Arc<dyn DiskFile>, u32)>> {
         let Some(spare) = self.spares.pop() else { return Ok(None) };
         self.disk.rename(&spare.name, &name_of(segment))?;
         self.disk.sync()?;
-        Ok(Some(spare.file))
+        Ok(Some((spare.file, spare.written)))
     }
 
     /// Frees a segment for good before it returns: an older one that were to stay when it is gone would bring
@@ -96,6 +99,6 @@ impl Files {
         let name = self.spare_name();
         self.disk.rename(&name_of(segment), &name)?;
         self.disk.sync()?;
-        self.keep(name)
+        self.keep(name, self.size)
     }
 }

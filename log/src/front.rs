@@ -24,11 +24,13 @@ pub(crate) struct Gathered {
     /// What slots said of messages; goes into one record at the end.
     pub(crate) settled: Vec<(SlotId, u64, Settlement)>,
     pub(crate) messages: usize,
+    /// Transactions, for each of which somebody may wait.
+    pub(crate) commits: usize,
     /// It holds messages or values.
     pub(crate) adds: bool,
     /// Somebody waits for a message that an earlier batch holds.
     pub(crate) has_duplicates: bool,
-    /// Somebody waits, though there may be nothing to write.
+    /// Somebody waits, though there may be nothing to write; it waits for no company.
     pub(crate) is_awaited: bool,
     /// Told once it is written, without what slots said of messages.
     pub(crate) batch: Arc<Batch>,
@@ -62,6 +64,17 @@ pub(crate) enum Gate {
     Shut(LogError),
 }
 
+/// What wakes the writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sleep {
+    /// It is awake.
+    No,
+    /// Whatever comes.
+    Idle,
+    /// So many transactions, or what waits for no company.
+    ForCompany(usize),
+}
+
 /// A slot that is registered, or about to be.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Name {
@@ -80,8 +93,7 @@ pub(crate) struct Front {
     pub(crate) gate: Gate,
     /// Completed when the gate opens.
     pub(crate) opening: Arc<Batch>,
-    /// The writer sleeps.
-    pub(crate) is_idle: bool,
+    pub(crate) sleep: Sleep,
     /// The writer is to end once nothing is left.
     pub(crate) must_stop: bool,
     /// How the writer ended.
@@ -103,7 +115,7 @@ impl Front {
             window: Window::new(options.remembered_ids, options.remembered_for),
             gate: Gate::Open,
             opening: Arc::default(),
-            is_idle: false,
+            sleep: Sleep::No,
             must_stop: false,
             ended: None,
             live: 0,
@@ -111,6 +123,21 @@ impl Front {
             max_record: options.max_record(),
             max_messages: options.max_messages,
         }
+    }
+
+    /// Whether the writer is to be woken; once for what has come.
+    pub(crate) fn wakes(&mut self) -> bool {
+        let wakes = match self.sleep {
+            Sleep::No => false,
+            Sleep::Idle => true,
+            Sleep::ForCompany(enough) => {
+                self.must_stop || self.gathered.is_awaited || self.gathered.commits >= enough
+            }
+        };
+        if wakes {
+            self.sleep = Sleep::No;
+        }
+        wakes
     }
 
     /// Whether a transaction may come in now.
@@ -177,6 +204,7 @@ impl Front {
         transaction.state.iter().for_each(|(key, value)| writer.value(key, *value));
         gathered.adds |= transaction.adds();
         let durable = if gathered.frames.len() > body {
+            gathered.commits += 1;
             frame::finish(&mut gathered.frames, start);
             Durable::of(&gathered.batch)
         } else {
@@ -227,6 +255,7 @@ impl Front {
         let start = frame::begin(&mut gathered.frames);
         write(&mut Writer(&mut gathered.frames));
         frame::finish(&mut gathered.frames, start);
+        gathered.is_awaited = true;
         Durable::of(&gathered.batch)
     }
 

@@ -8,7 +8,8 @@
 //!   [`SyncPolicy::EachBatch`], a power cut. A message is kept until each of its slots is done with it.
 //!   [`Log::open`] gives everything back: who waits for what, in order, with attempts and due times.
 //! * **Group commit.** Records gather under one lock while one thread writes and syncs what gathered before. All
-//!   who wait for a batch share one allocation and get one wake each.
+//!   who wait for a batch share one allocation and get one wake each. Those who were told of the last one have a
+//!   moment to come back, as long as they do: one who is alone waits for nobody.
 //! * **Files.** Segments of a fixed size, whose space is allocated before they are used. A segment whose records
 //!   nobody needs becomes the next one's file: written blocks sync faster than fresh ones. Only the oldest
 //!   segment is ever freed, so what an acknowledgement is about is gone before the acknowledgement is. What
@@ -29,6 +30,7 @@
 
 mod batch;
 mod compact;
+mod company;
 mod disk;
 mod files;
 mod frame;

@@ -257,7 +257,7 @@ impl Recovered {
             if let Some(segment) = self.index.segments.get_mut(&number) {
                 segment.ids_below = u64::MAX;
             }
-            self.current = Some(Current { number, file, end, synced: end });
+            self.current = Some(Current { number, file, end, synced: end, written: end });
         }
         Ok(())
     }

@@ -59,7 +59,8 @@ impl Writer {
         let (last, before) = before.unwrap_or((0, 0));
         let number = last + 1;
         let file = self.files.begin(number).map_err(Failure::Broken)?;
-        let file = file.ok_or_else(|| Failure::Broken(io::ErrorKind::NotFound.into()))?;
+        let (file, written) =
+            file.ok_or_else(|| Failure::Broken(io::ErrorKind::NotFound.into()))?;
         let (mut head, ids_below) = self.head(before);
         let stamp =
             Stamp { segment: number, synced: 0, time: unix_seconds(), number: self.next_number };
@@ -73,7 +74,8 @@ impl Writer {
         let opened = Arc::clone(&file);
         let segment = Segment { file: opened, len, live: 0, entries: 0, ids_below: u64::MAX };
         index.segments.insert(number, segment);
-        self.current = Some(Current { number, file, end: head.len() as u32, synced: 0 });
+        let end = head.len() as u32;
+        self.current = Some(Current { number, file, end, synced: 0, written });
         self.unsynced_since = Some(Instant::now());
         Ok(())
     }

@@ -1,15 +1,23 @@
 //! The ids that came of late, by which a second message of the same id is known.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 /// Remembers a bounded number of ids for a bounded time.
 ///
-/// Each id has a number, counted up. The numbers tell which segments hold ids that are still remembered.
+/// Each id has a number, counted up. The numbers tell which segments hold ids that are still remembered. Ids stand in
+/// the order of their numbers; the table that finds them holds the numbers alone, so that it stays small.
 #[derive(Debug)]
 pub(crate) struct Window {
-    known: HashMap<[u8; 16], Known>,
+    /// The numbers of those that are known, without their upper half: less than 2^32 are remembered at a time.
+    known: HashTable<u32>,
+    hasher: RandomState,
     /// Oldest first. One that was taken back since is not in `known` under its number any more.
-    order: VecDeque<([u8; 16], u32)>,
+    order: VecDeque<Remembered>,
     /// The number of the oldest of `order`.
     first: u64,
     capacity: usize,
@@ -18,45 +26,64 @@ pub(crate) struct Window {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Known {
-    number: u64,
+struct Remembered {
+    id: [u8; 16],
     seq: u64,
+    time: u32,
 }
 
 impl Window {
     pub(crate) fn new(capacity: usize, age: std::time::Duration) -> Self {
-        let age = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
-        Self { known: HashMap::new(), order: VecDeque::new(), first: 0, capacity, age }
+        Self {
+            known: HashTable::new(),
+            hasher: RandomState::default(),
+            order: VecDeque::new(),
+            first: 0,
+            capacity: capacity.min(u32::MAX as usize - 1),
+            age: u32::try_from(age.as_secs()).unwrap_or(u32::MAX),
+        }
     }
 
     /// The message that came with this id.
     pub(crate) fn seq_of(&self, id: &[u8; 16]) -> Option<u64> {
-        self.known.get(id).map(|known| known.seq)
+        let (order, first) = (&self.order, self.first);
+        let found = self.known.find(self.hasher.hash_one(id), |number| {
+            at(order, first, *number).is_some_and(|it| it.id == *id)
+        });
+        found.and_then(|number| at(order, first, *number)).map(|it| it.seq)
     }
 
     /// Remembers an id; of one that is remembered already, nothing changes.
     pub(crate) fn insert(&mut self, id: [u8; 16], seq: u64, time: u32) {
-        let number = self.next_number();
-        if let std::collections::hash_map::Entry::Vacant(entry) = self.known.entry(id) {
-            entry.insert(Known { number, seq });
-            self.order.push_back((id, time));
+        let number = self.next_number() as u32;
+        let (order, first, hasher) = (&self.order, self.first, &self.hasher);
+        let is_this = |number: &u32| at(order, first, *number).is_some_and(|it| it.id == id);
+        let hash = |number: &u32| at(order, first, *number).map_or(0, |it| hasher.hash_one(it.id));
+        if let Entry::Vacant(free) = self.known.entry(hasher.hash_one(id), is_this, hash) {
+            free.insert(number);
+            self.order.push_back(Remembered { id, seq, time });
         }
         self.expire(time);
     }
 
     /// Forgets an id whose message was not kept.
     pub(crate) fn take_back(&mut self, id: &[u8; 16]) {
-        self.known.remove(id);
+        let (order, first) = (&self.order, self.first);
+        let found = self.known.find_entry(self.hasher.hash_one(id), |number| {
+            at(order, first, *number).is_some_and(|it| it.id == *id)
+        });
+        found.into_iter().for_each(|found| drop(found.remove()));
     }
 
     /// Forgets what is too old at `now`, or too many.
     pub(crate) fn expire(&mut self, now: u32) {
-        while let Some((id, time)) = self.order.front() {
-            if self.order.len() <= self.capacity && now.saturating_sub(*time) <= self.age {
+        while let Some(oldest) = self.order.front() {
+            if self.order.len() <= self.capacity && now.saturating_sub(oldest.time) <= self.age {
                 return;
             }
-            if self.known.get(id).is_some_and(|known| known.number == self.first) {
-                self.known.remove(id);
+            let (hash, number) = (self.hasher.hash_one(oldest.id), self.first as u32);
+            if let Ok(found) = self.known.find_entry(hash, |other| *other == number) {
+                found.remove();
             }
             self.order.pop_front();
             self.first += 1;
@@ -81,11 +108,17 @@ impl Window {
     ) -> impl Iterator<Item = (u64, [u8; 16], u64, u32)> {
         let skipped = usize::try_from(from.saturating_sub(self.first)).unwrap_or(usize::MAX);
         let numbered = (self.first..to).zip(&self.order).skip(skipped);
-        numbered.filter_map(|(number, (id, time))| {
-            let known = self.known.get(id).filter(|known| known.number == number)?;
-            Some((number, *id, known.seq, *time))
+        numbered.filter_map(|(number, it)| {
+            let is_this = |other: &u32| *other == number as u32;
+            self.known.find(self.hasher.hash_one(it.id), is_this)?;
+            Some((number, it.id, it.seq, it.time))
         })
     }
+}
+
+/// What is remembered under a number, of which the lower half is given.
+fn at(order: &VecDeque<Remembered>, first: u64, number: u32) -> Option<&Remembered> {
+    order.get(number.wrapping_sub(first as u32) as usize)
 }
 
 #[cfg(test)]

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use crate::LogError;
 use crate::compact::{Compaction, Moves};
+use crate::company::Company;
 use crate::disk::{DiskFile, is_no_space};
 use crate::files::Files;
 use crate::frame::{self, Stamp};
-use crate::front::Gathered;
+use crate::front::{Gathered, Sleep};
 use crate::index::{Live, Location};
 use crate::log::{Shared, unix_seconds};
 use crate::options::SyncPolicy;
@@ -28,6 +29,9 @@ pub(crate) const LOOK_FOR_ROOM: Duration = Duration::from_millis(100);
 /// The most bytes that a settlement takes.
 pub(crate) const SETTLEMENT: usize = 23;
 
+/// How far it writes ahead.
+const AHEAD: u32 = 1 << 20;
+
 /// The segment that is written to.
 pub(crate) struct Current {
     pub(crate) number: u32,
@@ -35,6 +39,8 @@ pub(crate) struct Current {
     /// Where the next record goes.
     pub(crate) end: u32,
     pub(crate) synced: u32,
+    /// Up to where something was written, perhaps by the segment that the file was before.
+    pub(crate) written: u32,
 }
 
 /// What a slot said of a message, not written yet.
@@ -79,6 +85,8 @@ pub(crate) struct Writer {
     pub(crate) move_again: Option<Instant>,
     /// Since when something is written and not synced.
     pub(crate) unsynced_since: Option<Instant>,
+    /// How many transactions the last batch had.
+    told: usize,
     /// Memory to be used again.
     used: Gathered,
     /// The batch that the disk failed under.
@@ -103,6 +111,7 @@ impl Writer {
             compaction: None,
             move_again: None,
             unsynced_since: None,
+            told: 0,
             used: Gathered::default(),
             failed: None,
         }
@@ -125,28 +134,34 @@ impl Writer {
 
     /// Waits for something to do; `None` when that is to end.
     fn wait(&mut self) -> Option<Gathered> {
-        let mut front = self.shared.front.lock();
+        let shared = Arc::clone(&self.shared);
+        let mut front = shared.front.lock();
         let goes_on = self.compaction.is_some() || !(self.settled.is_empty() || self.is_stuck());
+        let mut company = Company::of(self.told, shared.options.sync);
         loop {
-            if goes_on || !front.gathered.is_empty() {
-                return Some(front.take(std::mem::take(&mut self.used)));
-            }
-            if front.must_stop {
-                return None;
-            }
-            front.is_idle = true;
-            let timed_out = match self.deadline() {
-                Some(deadline) => self.shared.wake.wait_until(&mut front, deadline).timed_out(),
+            let is_empty = front.gathered.is_empty();
+            let (sleep, until) = match company.wanted(&front) {
+                _ if goes_on => break,
+                _ if is_empty && front.must_stop => return None,
+                _ if is_empty => (Sleep::Idle, self.deadline()),
+                Some((enough, until)) => (Sleep::ForCompany(enough), Some(until)),
+                None => break,
+            };
+            front.sleep = sleep;
+            let timed_out = match until {
+                Some(until) => shared.wake.wait_until(&mut front, until).timed_out(),
                 None => {
-                    self.shared.wake.wait(&mut front);
+                    shared.wake.wait(&mut front);
                     false
                 }
             };
-            front.is_idle = false;
-            if timed_out {
-                return Some(front.take(std::mem::take(&mut self.used)));
+            front.sleep = Sleep::No;
+            if timed_out && is_empty {
+                break;
             }
         }
+        self.told = front.gathered.commits;
+        Some(front.take(std::mem::take(&mut self.used)))
     }
 
     /// Whether there was no room a moment ago.
@@ -308,6 +323,9 @@ impl Writer {
             // A batch is smaller than a segment.
             end += part.len() as u32;
         }
+        if let Err(error) = self.write_ahead(end) {
+            return Err(self.not_written(&*file, start, error));
+        }
         if let Some(current) = &mut self.current {
             current.end = end;
         }
@@ -317,6 +335,19 @@ impl Writer {
             self.sync().map_err(Failure::Broken)?;
         }
         self.apply(segment, start, &[&moves, frames]);
+        Ok(())
+    }
+
+    /// Writes zeros behind `end` where nothing was written before: a place that is written for the first time takes
+    /// the file system longer to sync, and it takes many of them in one go as fast as one.
+    fn write_ahead(&mut self, end: u32) -> io::Result<()> {
+        let size = self.files.size;
+        let Some(current) = self.current.as_mut().filter(|it| it.written < end.min(size)) else {
+            return Ok(());
+        };
+        let until = end.saturating_add(AHEAD).min(size);
+        current.file.write(&vec![0; (until - end) as usize], end.into())?;
+        current.written = until;
         Ok(())
     }
 
