@@ -36,12 +36,18 @@ impl TraceContext {
     }
 
     fn parse_opt(text: &str) -> Option<Self> {
-        let mut parts = text.split('-');
-        let [version] = hex(parts.next()?)?;
-        let trace_id: [u8; 16] = hex(parts.next()?)?;
-        let span_id: [u8; 8] = hex(parts.next()?)?;
-        let [flags] = hex(parts.next()?)?;
-        let well_formed = version != 0xff && (version > 0 || parts.next().is_none());
+        let (head, rest) = text.as_bytes().split_at_checked(Self::TRACEPARENT_LEN)?;
+        let part = |from, to| head.get(from..to).filter(|_| to == head.len() || head[to] == b'-');
+        let [version] = hex(part(0, 2)?)?;
+        let trace_id: [u8; 16] = hex(part(3, 35)?)?;
+        let span_id: [u8; 8] = hex(part(36, 52)?)?;
+        let [flags] = hex(part(53, Self::TRACEPARENT_LEN)?)?;
+        // Later versions may say more.
+        let well_formed = match version {
+            0 => rest.is_empty(),
+            0xff => false,
+            _ => matches!(rest, [] | [b'-', ..]),
+        };
         let present = trace_id != [0; 16] && span_id != [0; 8];
         (well_formed && present).then_some(Self { trace_id, span_id, flags, tracestate: None })
     }
@@ -53,14 +59,13 @@ impl TraceContext {
 
     /// The `traceparent` header for this context, written into a buffer of the caller's.
     pub fn encode<'b>(&self, buffer: &'b mut [u8; Self::TRACEPARENT_LEN]) -> &'b str {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         *buffer = [b'-'; Self::TRACEPARENT_LEN];
         let parts: [(usize, &[u8]); 4] =
             [(0, &[0]), (3, &self.trace_id), (36, &self.span_id), (53, &[self.flags])];
         for (place, bytes) in parts {
-            for (pair, byte) in buffer[place..].chunks_exact_mut(2).zip(bytes) {
-                pair[0] = DIGITS[usize::from(byte >> 4)];
-                pair[1] = DIGITS[usize::from(byte & 0xf)];
+            let (pairs, _) = buffer[place..].as_chunks_mut();
+            for (pair, byte) in pairs.iter_mut().zip(bytes) {
+                *pair = PAIRS[usize::from(*byte)];
             }
         }
         // Digits and dashes are text.
@@ -79,20 +84,45 @@ impl fmt::Display for TraceContext {
     }
 }
 
-fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let bytes = text.as_bytes();
-    let lower_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    if bytes.len() != 2 * N || !bytes.iter().all(lower_hex) {
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+/// Each byte as two digits.
+const PAIRS: [[u8; 2]; 256] = {
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 0xf]];
+        byte += 1;
+    }
+    pairs
+};
+
+/// What is no digit.
+const NONE: u8 = 0xff;
+
+/// Each digit's value.
+const VALUES: [u8; 256] = {
+    let mut values = [NONE; 256];
+    let mut value = 0;
+    while value < 16 {
+        values[DIGITS[value] as usize] = value as u8;
+        value += 1;
+    }
+    values
+};
+
+fn hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+    let (pairs, rest) = text.as_chunks::<2>();
+    if pairs.len() != N || !rest.is_empty() {
         return None;
     }
-    let digit = |byte: u8| {
-        if byte <= b'9' { byte - b'0' } else { byte - b'a' + 10 }
-    };
-    let mut out = [0; N];
-    for (byte, pair) in out.iter_mut().zip(bytes.chunks_exact(2)) {
-        *byte = digit(pair[0]) << 4 | digit(pair[1]);
+    let (mut out, mut all) = ([0; N], 0);
+    for (byte, [high, low]) in out.iter_mut().zip(pairs) {
+        let (high, low) = (VALUES[usize::from(*high)], VALUES[usize::from(*low)]);
+        all |= high | low;
+        *byte = high << 4 | low & 0xf;
     }
-    Some(out)
+    (all != NONE).then_some(out)
 }
 
 #[derive(Serialize, Deserialize)]
@@ -144,9 +174,15 @@ mod tests {
 
     #[test]
     fn a_wrong_traceparent_is_refused() {
+        let later = format!("01{}-and-more", &PARENT[2..]);
+        assert!(TraceContext::parse(&later).is_ok());
         for text in [
             "",
             "00",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01x",
+            "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01x",
+            "00.0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331x01",
             "00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
             "00-00000000000000000000000000000000-b7ad6b7169203331-01",
             "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",

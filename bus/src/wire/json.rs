@@ -43,9 +43,9 @@ pub(super) fn write(message: &BaseMessage) -> Result<Vec<u8>, MessageError> {
         out.push(b'}');
     }
     out.extend_from_slice(b",\"headers\":{\"attempt\":");
-    number(&mut out, message.attempt().into());
+    number(&mut out, message.attempt());
     out.extend_from_slice(b",\"hops\":");
-    number(&mut out, message.hops().into());
+    number(&mut out, message.hops());
     if let Some(key) = message.key() {
         out.extend_from_slice(b",\"key\":");
         text(&mut out, key)?;
@@ -71,16 +71,17 @@ fn text(out: &mut Vec<u8>, text: &str) -> Result<(), MessageError> {
 }
 
 /// Writes a number without leading zeros.
-fn number(out: &mut Vec<u8>, number: u32) {
-    digits(out, number, number.checked_ilog10().unwrap_or_default() + 1);
+fn number(out: &mut Vec<u8>, number: u16) {
+    let mut text = *b"00000";
+    let count = number.checked_ilog10().unwrap_or_default() as usize + 1;
+    digits(&mut text, number.into());
+    out.extend_from_slice(text.get(text.len() - count..).unwrap_or_default());
 }
 
-/// Writes the last digits of a number.
-fn digits(out: &mut Vec<u8>, number: u32, count: u32) {
+/// Writes the last digits of a number over a text.
+fn digits(text: &mut [u8], number: u32) {
     let mut rest = number;
-    let end = out.len() + count as usize;
-    out.resize(end, b'0');
-    for place in out.iter_mut().rev().take(count as usize) {
+    for place in text.iter_mut().rev() {
         *place = b'0' + (rest % 10) as u8;
         rest /= 10;
     }
@@ -89,24 +90,23 @@ fn digits(out: &mut Vec<u8>, number: u32, count: u32) {
 /// Writes a time as RFC 3339 has it, with as many groups of three digits behind the second as it needs. The years
 /// that a message's time can be in have four digits.
 fn timestamp(out: &mut Vec<u8>, time: DateTime<Utc>) {
-    let parts = [
-        (time.year().unsigned_abs(), 4, b'-'),
-        (time.month(), 2, b'-'),
-        (time.day(), 2, b'T'),
-        (time.hour(), 2, b':'),
-        (time.minute(), 2, b':'),
-        (time.second(), 2, b'.'),
-    ];
-    for (part, count, end) in parts {
-        digits(out, part, count);
-        out.push(end);
-    }
-    match time.timestamp_subsec_nanos() {
-        0 => drop(out.pop()),
-        nanos if nanos % 1_000_000 == 0 => digits(out, nanos / 1_000_000, 3),
-        nanos if nanos % 1000 == 0 => digits(out, nanos / 1000, 6),
-        nanos => digits(out, nanos, 9),
-    }
+    let mut text = *TIME;
+    let (date, clock) = (time.date_naive(), time.time());
+    digits(&mut text[..4], date.year().unsigned_abs());
+    digits(&mut text[5..7], date.month());
+    digits(&mut text[8..10], date.day());
+    digits(&mut text[11..13], clock.hour());
+    digits(&mut text[14..16], clock.minute());
+    digits(&mut text[17..19], clock.second());
+    let nanos = time.timestamp_subsec_nanos();
+    digits(&mut text[20..29], nanos);
+    let end = match nanos {
+        0 => 19,
+        nanos if nanos % 1_000_000 == 0 => 23,
+        nanos if nanos % 1000 == 0 => 26,
+        _ => 29,
+    };
+    out.extend_from_slice(&text[..end]);
     out.push(b'Z');
 }
 
@@ -175,11 +175,13 @@ fn read_trace(bytes: &[u8]) -> (&[u8], Option<TraceContext>) {
 const TIME: &[u8; 30] = b"0000-00-00T00:00:00.000000000Z";
 
 fn read_timestamp(text: &[u8]) -> Option<DateTime<Utc>> {
-    let fits = |(byte, form): (&u8, &u8)| match form {
-        b'0' => byte.is_ascii_digit(),
-        other => byte == other,
+    let text: &[u8; TIME.len()] = text.try_into().ok()?;
+    // All of them, so that several bytes are looked at at once.
+    let is_odd = |(byte, form): (&u8, &u8)| match form {
+        b'0' => !byte.is_ascii_digit(),
+        other => byte != other,
     };
-    if text.len() != TIME.len() || !text.iter().zip(TIME).all(fits) {
+    if text.iter().zip(TIME).fold(false, |odd, pair| odd | is_odd(pair)) {
         return None;
     }
     let number = |from: usize, to: usize| {

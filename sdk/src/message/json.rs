@@ -143,9 +143,7 @@ impl<'a> Reader<'a> {
     /// A text behind its first quote.
     fn text(&mut self) -> bool {
         loop {
-            let is_odd = |byte: &u8| *byte < 0x20 || matches!(byte, b'"' | b'\\');
-            let Some(place) = self.rest.iter().position(is_odd) else { return false };
-            self.rest = self.rest.get(place..).unwrap_or_default();
+            self.rest = self.rest.get(plain(self.rest)..).unwrap_or_default();
             match self.next() {
                 Some(b'"') => return true,
                 Some(b'\\') if self.escape() => {}
@@ -196,6 +194,26 @@ impl<'a> Reader<'a> {
             self.rest = rest;
         }
     }
+}
+
+/// How many bytes at the beginning stand for themselves in a text: they are no control characters, quotes or
+/// backslashes.
+fn plain(bytes: &[u8]) -> usize {
+    const LOW: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = LOW << 7;
+    let (words, rest) = bytes.as_chunks();
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        // The lowest bit that is set tells of the first such byte; those above it may tell of none.
+        let below = |word: u64, bound: u64| word.wrapping_sub(LOW * bound) & !word;
+        let equal = |byte: u8| below(word ^ (LOW * u64::from(byte)), 1);
+        let odd = (below(word, 0x20) | equal(b'"') | equal(b'\\')) & HIGH;
+        if odd != 0 {
+            return index * 8 + odd.trailing_zeros() as usize / 8;
+        }
+    }
+    let is_odd = |byte: &u8| *byte < 0x20 || matches!(byte, b'"' | b'\\');
+    bytes.len() - rest.len() + rest.iter().position(is_odd).unwrap_or(rest.len())
 }
 
 #[cfg(test)]
