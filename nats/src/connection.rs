@@ -19,6 +19,7 @@ use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
+use crate::confirm::Confirms;
 use crate::pending::Pending;
 use crate::{Credentials, NatsError, NatsOptions};
 
@@ -37,6 +38,8 @@ pub(crate) struct Connection {
     pub(crate) client: Client,
     /// JetStream, where the server has it.
     pub(crate) jetstream: Option<jetstream::Context>,
+    /// What the streams have confirmed.
+    pub(crate) confirms: Option<Confirms>,
     pub(crate) epoch: watch::Receiver<u64>,
     pub(crate) request_timeout: Duration,
     pub(crate) runtime: Handle,
@@ -59,19 +62,30 @@ impl Connection {
         });
         let client = connecting.connect(servers).await;
         let client = client.map_err(|error| refused(error, options))?;
-        let context = ContextBuilder::new()
-            .timeout(options.request_timeout)
-            .max_ack_inflight(options.max_outstanding.max(1))
-            .backpressure_on_inflight(true)
-            // Nobody waits for these any more: they were sent again after a reconnect.
-            .ack_timeout(Duration::from_millis(100))
-            .build(client.clone());
-        let jetstream = has_jetstream(&context).await?.then_some(context);
+        let context = ContextBuilder::new().timeout(options.request_timeout).build(client.clone());
+        let (mut jetstream, mut confirms) = (None, None);
+        if has_jetstream(&context).await? {
+            let timeout = options.request_timeout.min(options.publish_timeout);
+            let outstanding = options.max_outstanding;
+            let opened = Confirms::open(&client, epoch.clone(), outstanding, timeout).await;
+            confirms =
+                Some(opened.map_err(|error| NatsError::JetStream { reason: error.to_string() })?);
+            jetstream = Some(context);
+        }
         let (posts, queue) = mpsc::unbounded_channel();
         let unsettled = Arc::<Pending>::default();
         tokio::spawn(run_posts(client.clone(), queue, Arc::clone(&unsettled)));
         let (request_timeout, runtime) = (options.request_timeout, Handle::current());
-        Ok(Arc::new(Self { client, jetstream, epoch, request_timeout, runtime, posts, unsettled }))
+        Ok(Arc::new(Self {
+            client,
+            jetstream,
+            confirms,
+            epoch,
+            request_timeout,
+            runtime,
+            posts,
+            unsettled,
+        }))
     }
 
     /// Publishes at once, or as soon as the client takes it.

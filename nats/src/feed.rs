@@ -1,4 +1,4 @@
-//! Brings the messages of plain NATS subscriptions into a queue of this host.
+//! Brings the messages of plain NATS subscriptions into a slot's queue.
 //!
 //! NATS does not hold publishers back. A queue that blocks lets what finds it full wait beside it, up to a bound,
 //! so that a burst loses nothing; what comes after that is dropped and counted. A queue that drops does so
@@ -7,19 +7,16 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use async_nats::{Message, Subscriber};
 use echo_bus::{LocalTransport, Transport};
-use echo_sdk::{Offer, Pattern, Received};
+use echo_sdk::{Offer, Received};
 use futures_util::stream::{SelectAll, Stream, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::decode;
 use crate::ending::Ending;
-use crate::streams::Streams;
-use crate::subject;
+use crate::sieve::Sieve;
 
 /// Asks a feed to say when all that the server has sent so far is in the queue.
 pub(crate) type CaughtUp = oneshot::Sender<()>;
@@ -29,25 +26,20 @@ const TURN: usize = 64;
 
 /// A subscription at the server: gives the messages that have come, so many at a time.
 #[derive(Debug)]
-pub(crate) struct Heard {
-    pub(crate) subscriber: Subscriber,
-    /// Whether it is one for the partitions of keys.
-    pub(crate) is_keyed: bool,
-}
+pub(crate) struct Coming(pub(crate) Subscriber);
 
-impl Stream for Heard {
-    type Item = Vec<Come>;
+impl Stream for Coming {
+    type Item = Vec<Message>;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Vec<Come>>> {
-        let is_keyed = self.is_keyed;
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Vec<Message>>> {
         let mut come = Vec::new();
         while come.len() < TURN {
-            match self.subscriber.poll_next_unpin(cx) {
+            match self.0.poll_next_unpin(cx) {
                 Poll::Ready(Some(message)) => {
                     if come.is_empty() {
                         come.reserve_exact(TURN);
                     }
-                    come.push(Come { is_keyed, message });
+                    come.push(message);
                 }
                 // What has come goes first.
                 Poll::Ready(None) if come.is_empty() => return Poll::Ready(None),
@@ -59,23 +51,13 @@ impl Stream for Heard {
     }
 }
 
-/// A message of a subscription.
-#[derive(Debug)]
-pub(crate) struct Come {
-    is_keyed: bool,
-    message: Message,
-}
-
 /// A task that fills a queue.
 pub(crate) struct Feed {
-    pub(crate) messages: SelectAll<Heard>,
+    pub(crate) messages: SelectAll<Coming>,
     pub(crate) queue: LocalTransport,
-    pub(crate) patterns: Vec<Pattern>,
-    /// For slots: what is durable comes from its stream.
-    pub(crate) durable: Option<Arc<Streams>>,
+    pub(crate) sieve: Sieve,
     /// How many messages wait beside a full queue.
     pub(crate) backlog: usize,
-    pub(crate) dropped: Arc<AtomicU64>,
     pub(crate) asked: mpsc::UnboundedReceiver<CaughtUp>,
     pub(crate) ending: Arc<Ending>,
 }
@@ -86,9 +68,9 @@ impl Feed {
         let ending = Arc::clone(&self.ending);
         ending.token().run_until_cancelled(self.fill()).await;
         self.queue.close();
-        for mut heard in std::mem::take(&mut self.messages) {
+        for Coming(mut subscriber) in std::mem::take(&mut self.messages) {
             // Without a connection there is nothing to leave.
-            let _ = heard.subscriber.unsubscribe().await;
+            let _ = subscriber.unsubscribe().await;
         }
         ending.task_has_left();
     }
@@ -113,7 +95,8 @@ impl Feed {
             };
             let mut come = come.into_iter();
             while let Some(message) = come.next() {
-                let Some(Received { topic, message }) = self.read(message) else { continue };
+                let received = self.sieve.read(&message, false);
+                let Some(Received { topic, message }) = received else { continue };
                 match self.queue.offer(&topic, message) {
                     Offer::Taken => {}
                     Offer::Busy(message) => {
@@ -152,31 +135,12 @@ impl Feed {
     }
 
     /// Keeps a message beside the queue, if there is room.
-    fn keep(&self, message: Come, backlog: &mut VecDeque<Received>) {
-        let Some(received) = self.read(message) else { return };
+    fn keep(&self, message: Message, backlog: &mut VecDeque<Received>) {
+        let Some(received) = self.sieve.read(&message, false) else { return };
         if backlog.len() < self.backlog {
             backlog.push_back(received);
         } else {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn read(&self, Come { is_keyed, message }: Come) -> Option<Received> {
-        let is_meant = is_keyed || subject::is_meant(&self.patterns, &message.subject);
-        if message.status.is_some() || !is_meant {
-            return None;
-        }
-        match decode::core(&message) {
-            Ok(received) => {
-                let elsewhere = self.durable.as_ref().is_some_and(|it| it.keep(&received.topic));
-                (!elsewhere).then_some(received)
-            }
-            Err(error) => {
-                let subject = &message.subject;
-                tracing::error!(%subject, %error, "what came is no message and is dropped");
-                self.dropped.fetch_add(1, Ordering::Relaxed);
-                None
-            }
+            self.sieve.drop_one();
         }
     }
 }

@@ -24,6 +24,7 @@
 //! All hosts of a bus have to name the same durable topics: a stream that is there with other settings is an
 //! error at the start.
 
+mod confirm;
 mod connection;
 mod decode;
 mod ending;
@@ -31,13 +32,16 @@ mod error;
 mod feed;
 mod held;
 mod options;
+mod outgoing;
 mod pace;
 mod pending;
 mod publish;
 mod pull;
 mod receiver;
+mod sieve;
 mod slot;
 mod store;
+mod stream;
 mod streams;
 mod subject;
 mod transport;

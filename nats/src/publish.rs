@@ -8,10 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::context::PublishErrorKind;
-use async_nats::jetstream::{self, ErrorCode, message::PublishMessage};
-use async_nats::{HeaderMap, HeaderName, HeaderValue, Subject};
-use bytes::Bytes;
+use async_nats::Subject;
 use echo_bus::{Admission, wire};
 use echo_sdk::{BaseMessage, Form, PublishError, Received, Topic};
 use futures_util::FutureExt;
@@ -22,7 +19,9 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::NatsOptions;
+use crate::confirm::Unconfirmed;
 use crate::connection::Connection;
+use crate::outgoing::{self, Outgoing, Way};
 use crate::pending::Pending;
 use crate::streams::Streams;
 use crate::subject;
@@ -38,50 +37,6 @@ pub(crate) enum Identity<'a> {
     Own,
     /// By what it follows from: where that came from, and which of its effects it is.
     Effect(&'a [u8], usize),
-}
-
-/// A message as it goes out.
-#[derive(Debug, Clone)]
-pub(crate) struct Outgoing {
-    subject: Subject,
-    message: BaseMessage,
-    payload: Bytes,
-    way: Way,
-}
-
-impl Outgoing {
-    /// Its headers; made for each time that it is sent, which is once for nearly all.
-    fn headers(&self) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        let id = match self.way {
-            Way::Durable { id, .. } => id,
-            Way::Core { .. } => None,
-        };
-        wire::headers(&self.message, |name, value| {
-            // The server is to know it by another id than its own.
-            if id.is_none() || name != wire::header::ID {
-                append(&mut headers, name, value);
-            }
-        });
-        if let Some(id) = id {
-            let mut text = Uuid::encode_buffer();
-            headers.insert(wire::header::ID, &*id.as_hyphenated().encode_lower(&mut text));
-        }
-        headers
-    }
-}
-
-#[derive(Debug, Clone)]
-enum Way {
-    Core {
-        reply: Option<Subject>,
-    },
-    /// Messages of one partition go one after another.
-    Durable {
-        partition: Option<u16>,
-        /// The id that the server knows it by, where it has not named itself.
-        id: Option<Uuid>,
-    },
 }
 
 /// Publishes for one host.
@@ -142,17 +97,14 @@ impl Publisher {
             0 => message.clone(),
             _ => message.clone().with_attempt(0),
         };
-        let payload = match wire::payload(&message)? {
-            std::borrow::Cow::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
-            std::borrow::Cow::Owned(bytes) => Bytes::from(bytes),
-        };
+        let payload = outgoing::packed(wire::payload(&message)?);
         let (len, max) = (payload.len(), self.connection.client.max_payload());
         if len > max {
             return Err(PublishError::TooLarge { len, max });
         }
         if !self.streams.keep(topic) {
             let reply = message.reply_to().map(|reply| Subject::from(reply.as_str()));
-            let subject = Subject::from(topic.as_str());
+            let subject = outgoing::subject(topic);
             return Ok(Outgoing { subject, message, payload, way: Way::Core { reply } });
         }
         // A tool that names its message knows why.
@@ -161,7 +113,7 @@ impl Publisher {
         let partition = message.key().map(|key| subject::partition(key, self.partitions));
         let subject = match partition {
             Some(partition) => Subject::from(subject::keyed(partition, topic.as_str())),
-            None => Subject::from(topic.as_str()),
+            None => outgoing::subject(topic),
         };
         Ok(Outgoing { subject, message, payload, way: Way::Durable { partition, id } })
     }
@@ -265,35 +217,29 @@ impl Publisher {
 
     /// Sends a durable message until the server has it.
     async fn store(&self, outgoing: &Outgoing) -> Result<(), PublishError> {
-        let Some(jetstream) = &self.connection.jetstream else {
+        let Some(confirms) = &self.connection.confirms else {
             return Err(PublishError::Transport("JetStream is not enabled".to_owned()));
         };
         let deadline = Instant::now() + self.timeout;
-        let mut epoch = self.connection.epoch.clone();
         let mut patience = PATIENCE.iter();
         let mut wait = PATIENCE[0];
         loop {
-            epoch.mark_unchanged();
-            // After a reconnect nobody knows whether the server had it.
-            let lost = async {
-                if epoch.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
+            let Outgoing { subject, payload, .. } = outgoing;
+            let (subject, payload) = (subject.clone(), payload.clone());
+            let error = match confirms.publish(subject, outgoing.headers(), payload, deadline).await
+            {
+                Ok(()) => return Ok(()),
+                Err(Unconfirmed::Lost) => continue,
+                Err(error) => error,
             };
-            let stored = tokio::select! {
-                stored = tokio::time::timeout_at(deadline, store_once(jetstream, outgoing)) => stored,
-                () = lost => continue,
-            };
-            let error = match stored {
-                Ok(Ok(())) => return Ok(()),
-                Ok(Err(error)) if is_passing(&error) && Instant::now() < deadline => error,
-                Ok(Err(error)) => return Err(PublishError::Transport(error.to_string())),
-                Err(_) => {
-                    let timeout = echo_sdk::duration::format(self.timeout);
-                    let text = format!("the NATS server confirmed nothing within {timeout}");
-                    return Err(PublishError::Transport(text));
-                }
-            };
+            if !error.is_passing() {
+                return Err(PublishError::Transport(error.to_string()));
+            }
+            if Instant::now() >= deadline {
+                let timeout = echo_sdk::duration::format(self.timeout);
+                let text = format!("the NATS server confirmed nothing within {timeout}: {error}");
+                return Err(PublishError::Transport(text));
+            }
             tracing::debug!(%error, "a durable message is sent again");
             wait = patience.next().copied().unwrap_or(wait);
             tokio::time::sleep(wait).await;
@@ -304,51 +250,6 @@ impl Publisher {
 impl std::fmt::Debug for Publisher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Publisher").field("streams", &self.streams).finish_non_exhaustive()
-    }
-}
-
-async fn store_once(
-    jetstream: &jetstream::Context,
-    outgoing: &Outgoing,
-) -> Result<(), jetstream::context::PublishError> {
-    let message =
-        PublishMessage::build().headers(outgoing.headers()).payload(outgoing.payload.clone());
-    jetstream.send_publish(outgoing.subject.clone(), message).await?.await.map(drop)
-}
-
-/// Whether a server may well take a message that it did not take now.
-fn is_passing(error: &jetstream::context::PublishError) -> bool {
-    match error.kind() {
-        // Nobody answers while JetStream starts.
-        PublishErrorKind::TimedOut
-        | PublishErrorKind::BrokenPipe
-        | PublishErrorKind::StreamNotFound => true,
-        PublishErrorKind::Other => {
-            let source = std::error::Error::source(error);
-            let answer = source.and_then(|it| it.downcast_ref::<jetstream::Error>());
-            // A full stream says 503 as well, and stays full.
-            answer.is_some_and(|answer| {
-                answer.code() == 503 && answer.error_code() != ErrorCode::STREAM_STORE_FAILED
-            })
-        }
-        _ => false,
-    }
-}
-
-/// Adds a header, unless it can be none: what a message holds was checked when it was made.
-fn append(headers: &mut HeaderMap, name: &str, value: &str) {
-    if let (Ok(name), Ok(value)) = (header_name(name), value.parse::<HeaderValue>()) {
-        headers.append(name, value);
-    }
-}
-
-/// The name of a header; those that most messages have take no memory of their own.
-fn header_name(name: &str) -> Result<HeaderName, <HeaderName as std::str::FromStr>::Err> {
-    use wire::header::{ATTEMPT, HOPS, KEY, SCHEMA, TRACEPARENT, TRACESTATE};
-    let known = [TRACEPARENT, KEY, HOPS, SCHEMA, TRACESTATE, ATTEMPT];
-    match known.into_iter().find(|known| *known == name) {
-        Some(known) => Ok(HeaderName::from_static(known)),
-        None => name.parse(),
     }
 }
 

@@ -20,11 +20,12 @@ use futures_util::stream::SelectAll;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::ending::Ending;
-use crate::feed::{CaughtUp, Feed, Heard};
+use crate::feed::{CaughtUp, Coming, Feed};
 use crate::held::{Source, Table};
 use crate::publish::Publisher;
 use crate::pull::{Pull, Wanted};
 use crate::receiver::NatsReceiver;
+use crate::sieve::Sieve;
 use crate::transport::Hub;
 use crate::{NatsOptions, subject};
 
@@ -45,13 +46,13 @@ pub(crate) struct NatsSlot {
 }
 
 /// A queue of this host that takes all that is given to it.
-pub(crate) fn queue() -> Result<LocalTransport, BusError> {
+fn queue() -> Result<LocalTransport, BusError> {
     // What is taken off the wire was small enough for the wire.
     LocalTransport::new(LocalOptions { max_payload: usize::MAX, ..LocalOptions::default() })
 }
 
 /// The pattern of all topics.
-pub(crate) fn all_topics() -> Result<Pattern, BusError> {
+fn all_topics() -> Result<Pattern, BusError> {
     Ok(Pattern::new(">")?)
 }
 
@@ -98,10 +99,12 @@ impl NatsSlot {
         let feed = Feed {
             messages,
             queue: slot.queue.clone(),
-            patterns: options.patterns,
-            durable: Some(Arc::clone(&publisher.streams)),
+            sieve: Sieve {
+                patterns: options.patterns,
+                durable: Some(Arc::clone(&publisher.streams)),
+                dropped: Arc::clone(&slot.dropped),
+            },
             backlog: hub.options.backlog,
-            dropped: Arc::clone(&slot.dropped),
             asked,
             ending: Arc::clone(&slot.ending),
         };
@@ -110,20 +113,23 @@ impl NatsSlot {
         Ok(slot)
     }
 
-    /// Subscribes to what does not last, in the queue group of the slot's name.
+    /// Subscribes to what does not last, in the queue group of the slot's name. What its streams bring all of would
+    /// only come twice.
     async fn subscribe(
         &self,
         hub: &Hub,
         options: &SlotOptions,
-    ) -> Result<SelectAll<Heard>, BusError> {
+    ) -> Result<SelectAll<Coming>, BusError> {
         let mut messages = SelectAll::new();
         let client = &hub.publisher.connection.client;
-        for pattern in subject::reduced(&options.patterns) {
+        let streams = &hub.publisher.streams;
+        let patterns = subject::reduced(&options.patterns).into_iter();
+        for pattern in patterns.filter(|pattern| !streams.cover(pattern)) {
             let subscriber = client
                 .queue_subscribe(pattern.as_str().to_owned(), options.name.clone())
                 .await
                 .map_err(|error| BusError::Transport(error.to_string()))?;
-            messages.push(Heard { subscriber, is_keyed: false });
+            messages.push(Coming(subscriber));
         }
         Ok(messages)
     }

@@ -49,6 +49,11 @@ impl Streams {
         self.0.iter().any(|(pattern, _)| pattern.matches(topic))
     }
 
+    /// Whether all topics of a pattern are durable, by one of the streams' patterns alone.
+    pub(crate) fn cover(&self, pattern: &Pattern) -> bool {
+        self.0.iter().any(|(kept, _)| subject::covers(kept, pattern))
+    }
+
     /// What of a slot's patterns is durable: for each stream, filters of which none covers another.
     pub(crate) fn filters(&self, patterns: &[Pattern]) -> Vec<(&str, Pattern)> {
         let mut streams: Vec<&str> = self.0.iter().map(|(_, stream)| stream.as_str()).collect();
@@ -214,6 +219,8 @@ mod tests {
         assert!(filters(&["test.>"]).is_empty());
         assert!(streams.keep(&Topic::new("orders.a").unwrap()));
         assert!(!streams.keep(&Topic::new("orders").unwrap()));
+        assert!(streams.cover(&pattern("orders.*")) && streams.cover(&pattern("bills")));
+        assert!(!streams.cover(&pattern("*.a")) && !streams.cover(&pattern("orders")));
     }
 
     #[test]

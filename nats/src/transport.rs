@@ -3,30 +3,28 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_nats::StatusCode;
 use echo_bus::store::SharedStore;
 use echo_bus::{BusError, Features, Slot, SlotOptions, SubscribeOptions, Transport};
 use echo_sdk::{
-    BaseMessage, BoxFuture, MessageStream, Offer, Pattern, PublishError, Received, RequestError,
-    Subscription, Topic,
+    BaseMessage, BoxFuture, Offer, Pattern, PublishError, Received, RequestError, Subscription,
+    Topic,
 };
 use futures_util::StreamExt;
-use futures_util::stream::SelectAll;
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::connection::Connection;
 use crate::ending::Ending;
-use crate::feed::{Feed, Heard};
 use crate::pending::Pending;
 use crate::publish::{Identity, Publisher, prepare_all};
-use crate::slot::{NatsSlot, all_topics, queue};
+use crate::sieve::Sieve;
+use crate::slot::NatsSlot;
 use crate::store::NatsStore;
+use crate::stream::{Heard, NatsStream};
 use crate::streams::Streams;
 use crate::{NatsError, NatsOptions, decode, subject};
 
@@ -108,36 +106,25 @@ impl NatsTransport {
         if self.0.ending.is_cancelled() {
             return Err(BusError::Closed);
         }
-        let queue = queue()?;
-        let inner = queue.subscribe(&all_topics()?, options).await?;
         let connection = &self.0.publisher.connection;
         let mut subjects = vec![(pattern.as_str().to_owned(), false)];
         if !self.0.publisher.streams.filters(std::slice::from_ref(pattern)).is_empty() {
             subjects.push((subject::keyed_of_any(pattern.as_str()), true));
         }
-        let mut messages = SelectAll::new();
+        let mut heard = Vec::new();
         for (subject, is_keyed) in subjects {
             let subscribed = connection.client.subscribe(subject).await;
             let subscriber = subscribed.map_err(|error| BusError::Transport(error.to_string()))?;
-            messages.push(Heard { subscriber, is_keyed });
+            heard.push(Heard { subscriber, is_keyed });
         }
-        // Nobody asks a subscription whether it has caught up.
-        let (_, asked) = mpsc::unbounded_channel();
         let ending = Ending::new(&self.0.ending, &self.0.leaving);
         ending.has_tasks(1);
-        let feed = Feed {
-            messages,
-            queue,
-            patterns: vec![pattern.clone()],
-            durable: None,
-            backlog: self.0.options.backlog,
-            dropped: Arc::default(),
-            asked,
-            ending: Arc::clone(&ending),
-        };
-        self.0.publisher.tasks.spawn(feed.run());
+        let sieve =
+            Sieve { patterns: vec![pattern.clone()], durable: None, dropped: Arc::default() };
+        let (stream, looking_after) = NatsStream::new(heard, sieve, options, &ending);
+        self.0.publisher.tasks.spawn(looking_after);
         connection.round_trip().await;
-        Ok(Subscription::new(NatsStream { inner, ending }))
+        Ok(Subscription::new(stream))
     }
 
     async fn ask(
@@ -279,23 +266,5 @@ impl fmt::Debug for NatsTransport {
             .field("name", &self.0.options.name)
             .field("slots", &self.0.slots.lock().len())
             .finish_non_exhaustive()
-    }
-}
-
-/// A plain subscription; leaves the server when it is dropped.
-struct NatsStream {
-    inner: Subscription,
-    ending: Arc<Ending>,
-}
-
-impl MessageStream for NatsStream {
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Received>> {
-        self.inner.poll_next(cx)
-    }
-}
-
-impl Drop for NatsStream {
-    fn drop(&mut self) {
-        self.ending.end();
     }
 }

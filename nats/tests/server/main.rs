@@ -4,6 +4,7 @@
 
 mod access;
 mod hosts;
+mod listening;
 mod publishing;
 #[path = "../../../tests/src/server.rs"]
 mod server;
