@@ -8,6 +8,7 @@
 //! from it with a [`Receiver`] and settle each one.
 
 pub mod routing;
+pub mod state;
 pub mod store;
 pub mod transport;
 pub mod wire;

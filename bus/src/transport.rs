@@ -17,6 +17,8 @@
 //!   give publishers an error.
 //! * **Cancellation.** A `publish` that is dropped before it returns has been delivered to all matching
 //!   slots or to none.
+//! * **State.** The managed state of a slot changes with the settlement of a message or not at all; see
+//!   [`state`](crate::state).
 //! * **Closing.** After `close`, publishing says [`PublishError::Closed`], and receivers end when they have
 //!   nothing left.
 //! * **Threads.** All of it may be used from any thread, within a tokio runtime.
@@ -31,6 +33,7 @@ use echo_sdk::{
     Subscription, Topic, TopicError,
 };
 
+use crate::state::{Change, CommitError, Document, Origin, States};
 use crate::store::SharedStore;
 
 /// What a transport can do beyond the contract; the conformance suite asks for what is declared here.
@@ -158,6 +161,29 @@ pub trait Receiver: Send {
     fn offer(&mut self, topic: &Topic, message: BaseMessage) -> Offer {
         let _ = topic;
         Offer::Busy(message)
+    }
+
+    /// What the message in hand is to the slot's [`States`], over all of its deliveries; `None` with empty hands, and
+    /// where they do not [remember](States::remembers).
+    fn origin(&self) -> Option<Origin> {
+        None
+    }
+
+    /// Publishes a handler's effects, puts a changed document into the place of the one that was read for the
+    /// message in hand, and settles that as done: all of it or nothing, and nothing of it twice. Waits for room.
+    ///
+    /// On an error, and when it is dropped before it returns, the message is in hand as before.
+    fn commit_state(
+        &mut self,
+        effects: Vec<Received>,
+        change: Change,
+    ) -> BoxFuture<'_, Result<(), CommitError>>;
+
+    /// Finishes a message that its document has taken in: publishes what of it is not, and settles it as done.
+    /// Errors as [`commit`](Self::commit).
+    fn settle_taken(&mut self, document: Document) -> BoxFuture<'_, Result<(), PublishError>> {
+        drop(document);
+        self.commit(Vec::new())
     }
 
     /// Publishes the dead letter of the message in hand past all bounds, and settles it as done. Errors as
@@ -288,6 +314,9 @@ pub trait Transport: Send + Sync {
 
     /// What hosts of this bus share beside messages: values by key.
     fn store(&self) -> Arc<dyn SharedStore>;
+
+    /// The managed state of the slot of this name, open or not.
+    fn states(&self, slot: &str) -> Arc<dyn States>;
 
     /// Ends the bus: no more publishing, receivers and subscriptions end when they are empty.
     fn close(&self);

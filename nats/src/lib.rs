@@ -16,6 +16,8 @@
 //!   waits in its stream until a host has room for it. What is not waits at the host, up to a bound.
 //! * **Effects.** What a handler published goes out before its message is acknowledged. Durable effects carry ids
 //!   that follow from the message in hand, so a second delivery publishes them without effect.
+//! * **State.** The managed state of slots is in a key-value bucket, a document for each ordering key, which says what it
+//!   has taken in until that surely does not come again: so each message counts once, whichever hosts end ([`states`]).
 //! * **Order.** A plain subscription gets messages with a key in their order, and messages without in theirs; on
 //!   durable topics nothing is said of the two together.
 //! * **Messages** stand on the wire as [`echo_bus::wire`] says, so any NATS client reads and writes them. Keyed
@@ -40,6 +42,7 @@ mod pull;
 mod receiver;
 mod sieve;
 mod slot;
+mod states;
 mod store;
 mod stream;
 mod streams;

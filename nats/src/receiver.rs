@@ -4,17 +4,21 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use echo_bus::state::{Change, CommitError, Document, Origin, unpack};
 use echo_bus::{Lent, Receiver, Settlement};
-use echo_sdk::{BoxFuture, PublishError, Received};
+use echo_sdk::{BoxFuture, PublishError, Received, StateError};
 
 use crate::held::{Answer, Held, Table};
 use crate::publish::{Identity, Publisher, prepare_all};
+use crate::states::StateBucket;
+use crate::subject;
 
 pub(crate) struct NatsReceiver {
     inner: Box<dyn Receiver>,
     slot: String,
     table: Arc<Table>,
     publisher: Arc<Publisher>,
+    states: Arc<StateBucket>,
     /// Whether the server has to say that it knows of an acknowledgement.
     confirm: bool,
     /// What to settle the message in hand by, if it came from a stream.
@@ -30,11 +34,12 @@ impl NatsReceiver {
         slot: &str,
         table: Arc<Table>,
         publisher: Arc<Publisher>,
+        states: Arc<StateBucket>,
         confirm: bool,
     ) -> Self {
         let slot = slot.to_owned();
         let (held, older, has_looked) = (None, None, false);
-        Self { inner, slot, table, publisher, confirm, held, older, has_looked }
+        Self { inner, slot, table, publisher, states, confirm, held, older, has_looked }
     }
 
     /// Looks up where the message in hand came from, once.
@@ -58,7 +63,7 @@ impl NatsReceiver {
     }
 
     /// What the message in hand is, over all of its deliveries: what follows from it is recognised by that.
-    fn origin(&self) -> Vec<u8> {
+    fn identity(&self) -> Vec<u8> {
         let mut origin = Vec::new();
         let mut add = |part: &[u8]| {
             origin.extend_from_slice(&(part.len() as u64).to_be_bytes());
@@ -77,6 +82,26 @@ impl NatsReceiver {
             (None, None) => {}
         }
         origin
+    }
+
+    /// Settles a message that its state has taken in. The state forgets it once the server knows.
+    async fn finish_taken(&mut self, origin: Origin) {
+        let (connection, states) = (Arc::clone(&self.table.connection), Arc::clone(&self.states));
+        let held = self.empty_hand();
+        self.inner.settle(Settlement::Done);
+        let Some(held) = held else { return states.finished(origin) };
+        connection.unsettled.begin();
+        let settling = async move {
+            if held.settle_surely(&connection, Answer::Done).await {
+                states.finished(origin);
+            }
+            connection.unsettled.end();
+        };
+        let settled = self.publisher.tasks.spawn(settling);
+        if self.confirm {
+            // What became of it the state knows.
+            let _ = settled.await;
+        }
     }
 
     /// Settles the message in hand for good.
@@ -138,15 +163,57 @@ impl Receiver for NatsReceiver {
 
     fn commit(&mut self, effects: Vec<Received>) -> BoxFuture<'_, Result<(), PublishError>> {
         Box::pin(async move {
-            let prepared = prepare_all(&self.publisher, &effects, Some(&self.origin()))?;
+            let prepared = prepare_all(&self.publisher, &effects, Some(&self.identity()))?;
             self.publisher.send_all(prepared).await?;
             self.finish(Answer::Done).await
         })
     }
 
+    fn origin(&self) -> Option<Origin> {
+        self.inner.current().map(|_| subject::hash([&*self.identity()]))
+    }
+
+    /// The document first, which says what follows; then that, and then the acknowledgement. Whatever is cut off,
+    /// the message comes again and finds that it is taken in.
+    fn commit_state(
+        &mut self,
+        effects: Vec<Received>,
+        change: Change,
+    ) -> BoxFuture<'_, Result<(), CommitError>> {
+        Box::pin(async move {
+            let prepared = prepare_all(&self.publisher, &effects, Some(&self.identity()))?;
+            let (Some(origin), Some(received)) = (self.origin(), self.inner.current()) else {
+                return Ok(());
+            };
+            let key = received.message.key();
+            self.states.put(&self.slot, key, change, origin, &effects).await?;
+            // From here on it is taken in: an error has it come again.
+            let published = self.publisher.send_all(prepared).await;
+            published.map_err(|error| StateError::Failed(error.to_string()))?;
+            self.finish_taken(origin).await;
+            Ok(())
+        })
+    }
+
+    fn settle_taken(&mut self, document: Document) -> BoxFuture<'_, Result<(), PublishError>> {
+        Box::pin(async move {
+            let Some(origin) = self.origin() else { return Ok(()) };
+            let effects = document.taken(origin).map_or(&[][..], |taken| &taken.effects);
+            let unpacked: Option<Vec<Received>> =
+                effects.iter().map(|packed| unpack(packed)).collect();
+            let unpacked = unpacked.ok_or_else(|| {
+                PublishError::Transport("its state is of a later version".to_owned())
+            })?;
+            let prepared = prepare_all(&self.publisher, &unpacked, Some(&self.identity()))?;
+            self.publisher.send_all(prepared).await?;
+            self.finish_taken(origin).await;
+            Ok(())
+        })
+    }
+
     fn bury(&mut self, letter: Received) -> BoxFuture<'_, Result<(), PublishError>> {
         Box::pin(async move {
-            let identity = self.origin();
+            let identity = self.identity();
             // Apart from the effects, which are counted from 0.
             let identity = Identity::Effect(&identity, usize::MAX);
             let Received { topic, message } = &letter;

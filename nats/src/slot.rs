@@ -26,6 +26,7 @@ use crate::publish::Publisher;
 use crate::pull::{Pull, Wanted};
 use crate::receiver::NatsReceiver;
 use crate::sieve::Sieve;
+use crate::states::StateBucket;
 use crate::transport::Hub;
 use crate::{NatsOptions, subject};
 
@@ -37,6 +38,7 @@ pub(crate) struct NatsSlot {
     queue: LocalTransport,
     table: Arc<Table>,
     publisher: Arc<Publisher>,
+    states: Arc<StateBucket>,
     sources: Vec<Arc<Source>>,
     is_paused: Arc<AtomicBool>,
     dropped: Arc<AtomicU64>,
@@ -87,6 +89,7 @@ impl NatsSlot {
             ending,
             confirm: hub.options.durable.confirm_acks,
             publisher: Arc::clone(&publisher),
+            states: Arc::clone(&hub.states),
         };
         let pulls = slot.pulls(&options, &hub.options);
         slot.sources = pulls.iter().map(|pull| Arc::clone(&pull.source)).collect();
@@ -191,6 +194,7 @@ impl Slot for NatsSlot {
             self.inner.name(),
             Arc::clone(&self.table),
             Arc::clone(&self.publisher),
+            Arc::clone(&self.states),
             self.confirm,
         ))
     }

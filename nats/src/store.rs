@@ -1,6 +1,6 @@
-//! What hosts share, in a key-value bucket of JetStream.
+//! What hosts share, in key-value buckets of JetStream.
 //!
-//! The bucket is made when it is first needed. Watching begins anew when the server ends a watch or was away, so
+//! A bucket is made when it is first needed. Watching begins anew when the server ends a watch or was away, so
 //! that a watcher misses no key's latest value.
 
 use std::sync::Arc;
@@ -26,21 +26,30 @@ use crate::options::Storage;
 /// How long to wait before turning to a server again that did not answer.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// The bucket's name.
-const BUCKET: &str = "ECHO";
+/// The bucket of what hosts share.
+pub(crate) const SHARED: &str = "ECHO";
+
+/// The bucket of managed state.
+pub(crate) const STATE: &str = "ECHO_STATE";
 
 #[derive(Debug)]
 pub(crate) struct NatsStore {
     connection: Arc<Connection>,
     storage: Storage,
     replicas: usize,
+    name: &'static str,
     bucket: OnceCell<Store>,
 }
 
 impl NatsStore {
-    pub(crate) fn new(connection: Arc<Connection>, options: &DurableOptions) -> Self {
+    /// The bucket of this name, made when it is first needed.
+    pub(crate) fn new(
+        connection: Arc<Connection>,
+        options: &DurableOptions,
+        name: &'static str,
+    ) -> Self {
         let (storage, replicas) = (options.storage, options.replicas.max(1));
-        Self { connection, storage, replicas, bucket: OnceCell::new() }
+        Self { connection, storage, replicas, name, bucket: OnceCell::new() }
     }
 
     async fn bucket(&self) -> Result<&Store, StoreError> {
@@ -52,12 +61,12 @@ impl NatsStore {
             let text = "JetStream is not enabled on the NATS server; start it with `--jetstream`";
             return Err(StoreError::Failed(text.to_owned()));
         };
-        if let Ok(bucket) = jetstream.get_key_value(BUCKET).await {
+        if let Ok(bucket) = jetstream.get_key_value(self.name).await {
             return Ok(bucket);
         }
         let made = jetstream.create_stream(self.config()).await;
         // Another host may have been quicker, with other settings.
-        jetstream.get_key_value(BUCKET).await.map_err(|error| match &made {
+        jetstream.get_key_value(self.name).await.map_err(|error| match &made {
             Ok(_) => failed(&error),
             Err(error) => failed(error),
         })
@@ -67,8 +76,8 @@ impl NatsStore {
     /// 2.10 know of.
     fn config(&self) -> Config {
         Config {
-            name: format!("KV_{BUCKET}"),
-            subjects: vec![format!("$KV.{BUCKET}.>")],
+            name: format!("KV_{}", self.name),
+            subjects: vec![format!("$KV.{}.>", self.name)],
             max_messages_per_subject: 1,
             max_messages: -1,
             max_bytes: -1,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::StatusCode;
+use echo_bus::state::States;
 use echo_bus::store::SharedStore;
 use echo_bus::{BusError, Features, Slot, SlotOptions, SubscribeOptions, Transport};
 use echo_sdk::{
@@ -23,7 +24,8 @@ use crate::pending::Pending;
 use crate::publish::{Identity, Publisher, prepare_all};
 use crate::sieve::Sieve;
 use crate::slot::NatsSlot;
-use crate::store::NatsStore;
+use crate::states::StateBucket;
+use crate::store::{self, NatsStore};
 use crate::stream::{Heard, NatsStream};
 use crate::streams::Streams;
 use crate::{NatsError, NatsOptions, decode, subject};
@@ -41,6 +43,7 @@ pub(crate) struct Hub {
     leaving: Arc<Pending>,
     slots: Mutex<HashMap<String, Arc<Ending>>>,
     store: Arc<NatsStore>,
+    pub(crate) states: Arc<StateBucket>,
 }
 
 impl Drop for Hub {
@@ -57,7 +60,9 @@ impl NatsTransport {
     pub async fn connect(options: NatsOptions) -> Result<Self, NatsError> {
         let connection = Connection::open(&options).await?;
         let streams = Streams::set_up(connection.jetstream.as_ref(), &options.durable).await?;
-        let store = Arc::new(NatsStore::new(Arc::clone(&connection), &options.durable));
+        let store =
+            Arc::new(NatsStore::new(Arc::clone(&connection), &options.durable, store::SHARED));
+        let states = StateBucket::new(&connection, &options.durable);
         let publisher = Publisher::new(connection, Arc::new(streams), &options);
         Ok(Self(Arc::new(Hub {
             publisher,
@@ -66,6 +71,7 @@ impl NatsTransport {
             leaving: Arc::default(),
             slots: Mutex::default(),
             store,
+            states,
         })))
     }
 
@@ -249,6 +255,10 @@ impl Transport for NatsTransport {
 
     fn store(&self) -> Arc<dyn SharedStore> {
         Arc::clone(&self.0.store) as Arc<dyn SharedStore>
+    }
+
+    fn states(&self, slot: &str) -> Arc<dyn States> {
+        self.0.states.of(slot)
     }
 
     fn close(&self) {

@@ -37,6 +37,8 @@ pub use message::{
 };
 pub use plugin::{Constructor, Created, Health, Plugin, PluginError, ProcessingStatus};
 pub use publish_error::{PublishError, RequestError};
-pub use state::{MAX_STATE, State, StateAccess, StateError, StateKind, check_name as check_entry_name};
+pub use state::{
+    MAX_STATE, State, StateAccess, StateError, StateKind, check_name as check_entry_name,
+};
 pub use topic::{IntoTopic, MAX_TOPIC_LEN, Pattern, Topic, TopicError};
 pub use trace::{TraceContext, TraceParentError};

@@ -165,7 +165,12 @@ impl LocalTransport {
 
     pub(super) async fn deliver_waiting(&self, batch: Vec<Received>) -> Result<(), PublishError> {
         let reserved = self.reserve_all(&batch).await?;
-        // From here on nothing waits: all of it is delivered.
+        self.hand_out(reserved, batch);
+        Ok(())
+    }
+
+    /// Delivers a batch for which room is reserved. Nothing of it waits.
+    pub(super) fn hand_out(&self, reserved: Vec<(Reserved, Vec<usize>)>, batch: Vec<Received>) {
         for (reserved, places) in reserved {
             let (queue, messages) = reserved.redeem();
             for received in places.iter().take(messages).filter_map(|place| batch.get(*place)) {
@@ -175,7 +180,6 @@ impl LocalTransport {
         for Received { topic, message } in batch {
             self.0.inboxes.deliver(&topic, message);
         }
-        Ok(())
     }
 }
 

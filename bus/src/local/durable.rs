@@ -33,6 +33,7 @@ use super::kept::Kept;
 use super::line::{Handed, InLine, Line, Route, Waiting};
 use super::queue::{Entry, Queue};
 use super::reserved::Reserved;
+use super::shelf::{NotPut, Put};
 use super::stored::{self, Writing};
 use crate::routing::Router;
 use crate::transport::BusError;
@@ -138,7 +139,7 @@ impl Durable {
 
     /// Hands a batch to the log. Nothing of it is kept where that fails, and it can be tried again when that was
     /// [`LogError::Busy`]; else all of it is handed round once it lasts.
-    pub(super) fn hand_over(&self, batch: &mut Batch) -> Result<(), LogError> {
+    pub(super) fn hand_over(&self, batch: &mut Batch) -> Result<(), NotPut> {
         let mut lasting: SmallVec<[Option<Route>; 1]> = SmallVec::new();
         for Received { topic, .. } in &batch.messages {
             lasting.push(self.holds(topic).then(|| self.route(topic)));
@@ -167,7 +168,7 @@ impl Durable {
         &self,
         batch: &Batch,
         routes: &[Option<Route>],
-    ) -> Result<(InLine<'_>, Receipt), LogError> {
+    ) -> Result<(InLine<'_>, Receipt), NotPut> {
         let done = batch.follows.as_ref().and_then(|follows| follows.kept);
         let follows = done.map_or(0, |(_, sequence)| sequence);
         let lasting = batch.messages.iter().zip(routes);
@@ -188,8 +189,14 @@ impl Durable {
             })
             .collect();
         let line = self.line.lock()?;
-        let transaction = Transaction { messages: &messages, done: done.as_slice(), state: &[] };
-        Ok((line, self.log.try_commit(&transaction)?))
+        let (messages, done) = (&*messages, done.as_slice());
+        let receipt = match &batch.put {
+            Some(put) => {
+                put.with(|state| self.log.try_commit(&Transaction { messages, done, state }))?
+            }
+            None => self.log.try_commit(&Transaction { messages, done, state: &[] })?,
+        };
+        Ok((line, receipt))
     }
 
     fn route(&self, topic: &Topic) -> Route {
@@ -211,6 +218,8 @@ pub(super) struct Batch {
     /// queue, with the places of their messages in the batch.
     pub(super) rooms: Vec<(Reserved, Vec<usize>)>,
     pub(super) follows: Option<Follows>,
+    /// The state that changes with it.
+    pub(super) put: Option<Put>,
     /// Whoever waits until it is handed round.
     pub(super) told: Option<Tell>,
 }

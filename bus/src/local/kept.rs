@@ -13,6 +13,8 @@ use super::durable::{Batch, Durable, Follows, Tell, failed, refused, told};
 use super::feed::LogSlot;
 use super::queue::{Entry, KEPT, Queue, Reservation};
 use super::reserved::Reserved;
+use super::shelf::{NotPut, Put};
+use crate::state::CommitError;
 use crate::transport::BusError;
 
 /// What a publish does where a queue that blocks has no room.
@@ -68,7 +70,7 @@ impl LocalTransport {
     }
 
     /// Hands a batch to the log, with the settlement of the message that it follows from. Resolves when the log
-    /// has it; whoever is to be told is told when it lasts and is handed round.
+    /// has it, and a document that changes with it is put; whoever is to be told is told when it lasts and is handed round.
     ///
     /// Dropped before it resolves, nothing is published.
     pub(super) async fn keep(
@@ -76,19 +78,20 @@ impl LocalTransport {
         messages: Vec<Received>,
         bound: Bound,
         follows: Option<Follows>,
+        put: Option<Put>,
         told: Option<Tell>,
-    ) -> Result<(), PublishError> {
+    ) -> Result<(), CommitError> {
         let durable = self.0.durable.as_ref().ok_or(PublishError::Closed)?;
         let rooms = match bound {
             Bound::Wait => self.reserve_all(&messages).await?,
             Bound::Past => self.reserve_all_now(&messages, true)?,
         };
-        let mut batch = Batch { messages, rooms, follows, told };
+        let mut batch = Batch { messages, rooms, follows, put, told };
         loop {
             match durable.hand_over(&mut batch) {
                 // What became of that batch does not matter here.
-                Err(LogError::Busy) => drop(durable.log.turn().await),
-                done => return done.map_err(refused),
+                Err(NotPut::Log(LogError::Busy)) => drop(durable.log.turn().await),
+                done => return Ok(done?),
             }
         }
     }
@@ -103,18 +106,20 @@ impl LocalTransport {
     ) -> Result<(), PublishError> {
         let messages = vec![Received { topic: topic.clone(), message }];
         let rooms = self.reserve_all_now(&messages, unbounded)?;
-        let mut batch = Batch { messages, rooms, follows: None, told: None };
+        let mut batch = Batch { messages, rooms, follows: None, put: None, told: None };
         match durable.hand_over(&mut batch) {
             Ok(()) => Ok(()),
-            Err(LogError::Busy) => Err(PublishError::Full { slot: "bus.durable".into() }),
-            Err(error) => Err(refused(error)),
+            Err(NotPut::Log(LogError::Busy)) => {
+                Err(PublishError::Full { slot: "bus.durable".into() })
+            }
+            Err(error) => Err(CommitError::from(error).into()),
         }
     }
 
     /// Publishes a batch of which something lasts; resolves when that does, and is handed round.
     pub(super) async fn publish_kept(&self, messages: Vec<Received>) -> Result<(), PublishError> {
         let (tell, told) = oneshot::channel();
-        self.keep(messages, Bound::Wait, None, Some(tell)).await?;
+        self.keep(messages, Bound::Wait, None, None, Some(tell)).await?;
         told.await.unwrap_or(Err(LogError::Closed)).map_err(refused)
     }
 

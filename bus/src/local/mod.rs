@@ -16,8 +16,9 @@ mod reader;
 mod receiver;
 mod reserved;
 mod room;
+mod shelf;
 mod slot;
-mod stored;
+pub(crate) mod stored;
 
 /// What [`idle`] and [`room`] are made of; their model tests put other parts in their place.
 mod sync {
@@ -46,9 +47,11 @@ use self::inbox::Inboxes;
 use self::line::Line;
 use self::queue::Queue;
 use self::reader::Reader;
+use self::shelf::{Shelf, SlotStates};
 use self::receiver::LocalStream;
 use self::slot::LocalSlot;
 use crate::routing::Router;
+use crate::state::States;
 use crate::store::{MemoryStore, SharedStore};
 use crate::transport::{
     Admission, BusError, Features, Slot, SlotOptions, SubscribeOptions, Transport,
@@ -61,6 +64,9 @@ pub use self::durable::{DurableLog, DurableOptions};
 pub struct LocalOptions {
     /// The largest message that is taken, in bytes.
     pub max_payload: usize,
+    /// How many bytes managed state takes in memory at most: without a log a change past it is refused, with one
+    /// what is on disk is let go of.
+    pub max_state: usize,
     /// Has a say in what is published.
     pub admission: Option<Arc<dyn Admission>>,
 }
@@ -69,14 +75,15 @@ impl fmt::Debug for LocalOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LocalOptions")
             .field("max_payload", &self.max_payload)
+            .field("max_state", &self.max_state)
             .finish_non_exhaustive()
     }
 }
 
 impl Default for LocalOptions {
-    /// 8 MiB a message.
+    /// 8 MiB a message, 256 MiB of managed state.
     fn default() -> Self {
-        Self { max_payload: 8 * 1024 * 1024, admission: None }
+        Self { max_payload: 8 * 1024 * 1024, max_state: 256 * 1024 * 1024, admission: None }
     }
 }
 
@@ -94,6 +101,7 @@ struct Inner {
     delays_task: JoinHandle<()>,
     closed: AtomicBool,
     store: MemoryStore,
+    shelf: Arc<Shelf>,
     runtime: tokio::runtime::Handle,
     durable: Option<Arc<Durable>>,
     /// Hands round what the log has.
@@ -158,6 +166,7 @@ impl LocalTransport {
                 (Durable::new(log, Arc::clone(&line)), runtime.spawn(line.run()))
             })
             .unzip();
+        let shelf = Shelf::new(options.max_state, durable.as_ref().map(Arc::downgrade));
         Ok(Self(Arc::new(Inner {
             options,
             router: Arc::default(),
@@ -168,6 +177,7 @@ impl LocalTransport {
             delays_task,
             closed: AtomicBool::new(false),
             store: MemoryStore::default(),
+            shelf,
             runtime,
             durable,
             line_task,
@@ -349,6 +359,10 @@ impl Transport for LocalTransport {
 
     fn store(&self) -> Arc<dyn SharedStore> {
         Arc::new(self.0.store.clone())
+    }
+
+    fn states(&self, slot: &str) -> Arc<dyn States> {
+        Arc::new(SlotStates::new(&self.0.shelf, slot))
     }
 
     fn close(&self) {

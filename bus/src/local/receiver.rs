@@ -14,6 +14,7 @@ use super::feed::due_in;
 use super::kept::Bound;
 use super::lanes::LaneId;
 use super::queue::{Batch, Entry, Queue, Ticket};
+use crate::state::{Change, CommitError};
 use crate::transport::{Lent, Receiver, Rest, Settlement, Transport};
 
 /// How many messages of a lane, or from its own queue, a receiver takes before others have their turn.
@@ -278,18 +279,23 @@ impl LocalReceiver {
         effects: Vec<Received>,
         bound: Bound,
     ) -> Result<(), PublishError> {
+        let follows = self.follows();
+        bus.keep(effects, bound, follows, None, None).await?;
+        // It takes its room until then.
+        self.empty_hand();
+        Ok(())
+    }
+
+    /// The message in hand as what goes into the log follows from it.
+    fn follows(&self) -> Option<Follows> {
         let queue = &self.along.queue;
-        let follows = self.handed_out().map(|entry| {
+        self.handed_out().map(|entry| {
             let Received { topic, message } = entry.received.clone();
             let slot = queue.kept.get().map(|kept| kept.slot.id());
             let kept = slot.zip(entry.sequence());
             let entry = Entry::new(topic, message, entry.queued_at);
             Follows { queue: Arc::clone(queue), entry, kept }
-        });
-        bus.keep(effects, bound, follows, None).await?;
-        // It takes its room until then.
-        self.empty_hand();
-        Ok(())
+        })
     }
 }
 
@@ -368,6 +374,27 @@ impl Receiver for LocalReceiver {
             }
             bus.publish_all(effects).await?;
             self.finish();
+            Ok(())
+        })
+    }
+
+    fn commit_state(
+        &mut self,
+        effects: Vec<Received>,
+        change: Change,
+    ) -> BoxFuture<'_, Result<(), CommitError>> {
+        Box::pin(async move {
+            self.along.share();
+            let bus = self.along.queue.bus()?;
+            let key = self.current().and_then(|received| received.message.key());
+            let put = bus.put(self.along.queue.name(), key, change);
+            if bus.keeps() {
+                bus.keep(effects, Bound::Wait, self.follows(), Some(put), None).await?;
+                self.empty_hand();
+            } else {
+                bus.deliver_with(effects, put).await?;
+                self.finish();
+            }
             Ok(())
         })
     }

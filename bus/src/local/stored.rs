@@ -20,7 +20,7 @@ const ABSENT: u32 = u32::MAX;
 
 /// A message as it is written.
 #[derive(Debug)]
-pub(super) struct Writing<'a> {
+pub(crate) struct Writing<'a> {
     head: [u8; HEAD],
     topic: &'a Topic,
     message: &'a BaseMessage,
@@ -29,7 +29,7 @@ pub(super) struct Writing<'a> {
 }
 
 impl<'a> Writing<'a> {
-    pub(super) fn new(topic: &'a Topic, message: &'a BaseMessage) -> Self {
+    pub(crate) fn new(topic: &'a Topic, message: &'a BaseMessage) -> Self {
         let (reply_to, trace) = (message.reply_to(), message.trace_context());
         let mut this = Self { head: [0; HEAD], topic, message, reply_to, trace };
         this.head = this.make_head();
@@ -78,7 +78,7 @@ impl<'a> Writing<'a> {
     }
 
     /// All of it, in order.
-    pub(super) fn parts(&self) -> [&[u8]; 1 + SECTIONS] {
+    pub(crate) fn parts(&self) -> [&[u8]; 1 + SECTIONS] {
         let mut parts = [&self.head[..]; 1 + SECTIONS];
         for (part, section) in parts.iter_mut().skip(1).zip(self.sections()) {
             *part = section.unwrap_or_default();
@@ -89,7 +89,7 @@ impl<'a> Writing<'a> {
 
 /// By what the log knows a second publish of a message: its id, where and after how many hops, so that a message
 /// may be forwarded; and with what follows from another one, that one's sequence, since that happens once.
-pub(super) fn identity(topic: &Topic, message: &BaseMessage, follows: u64) -> [u8; 16] {
+pub(crate) fn identity(topic: &Topic, message: &BaseMessage, follows: u64) -> [u8; 16] {
     // FNV-1a: the same over restarts. The id makes it unique.
     let hash = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     let place = [&message.hops().to_le_bytes()[..], &follows.to_le_bytes()].concat();
@@ -99,7 +99,7 @@ pub(super) fn identity(topic: &Topic, message: &BaseMessage, follows: u64) -> [u
 }
 
 /// Reads a message back; `None` when the bytes are none, or of a later version.
-pub(super) fn read(bytes: &[u8]) -> Option<(Topic, BaseMessage)> {
+pub(crate) fn read(bytes: &[u8]) -> Option<(Topic, BaseMessage)> {
     let mut reading = Reading(bytes);
     let [version, form] = *reading.array()?;
     if version != VERSION {

@@ -17,7 +17,7 @@ pub(super) async fn start(
 ) -> Result<Arc<dyn Transport>, HostError> {
     let admission = Some(Arc::clone(schemas) as Arc<dyn Admission>);
     let max_payload = config.max_payload;
-    let options = LocalOptions { max_payload, admission };
+    let options = LocalOptions { max_payload, admission, ..LocalOptions::default() };
     Ok(Arc::new(if config.durable.topics.is_empty() {
         LocalTransport::new(options)?
     } else {

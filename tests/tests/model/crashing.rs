@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use echo_bus::state::{Change, CommitError, States};
 use echo_bus::store::SharedStore;
 use echo_bus::{
     BusError, Features, Lent, LocalTransport, Receiver, Settlement, Slot, SlotOptions, SlotStats,
@@ -90,6 +91,10 @@ impl Transport for Crashing {
 
     fn store(&self) -> Arc<dyn SharedStore> {
         self.bus.store()
+    }
+
+    fn states(&self, slot: &str) -> Arc<dyn States> {
+        self.bus.states(slot)
     }
 
     fn close(&self) {
@@ -204,6 +209,17 @@ impl Receiver for CrashingReceiver {
             return Box::pin(async { Err(PublishError::Closed) });
         }
         self.hand.commit(effects)
+    }
+
+    fn commit_state(
+        &mut self,
+        effects: Vec<Received>,
+        change: Change,
+    ) -> BoxFuture<'_, Result<(), CommitError>> {
+        if self.dies(Crash::Settling) {
+            return Box::pin(async { Err(PublishError::Closed.into()) });
+        }
+        self.hand.commit_state(effects, change)
     }
 
     fn bury(&mut self, letter: Received) -> BoxFuture<'_, Result<(), PublishError>> {

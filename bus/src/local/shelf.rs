@@ -1,0 +1,414 @@
+//! The managed state of the slots of one process, by slot and ordering key.
+//!
+//! Without a log it is in memory, for as long as the transport is: plugins and slots come and go. With one it is
+//! there, and a document is written in the record that settles the message that changed it, with what follows from
+//! that; memory holds what was used last.
+//!
+//! * **Order.** Checking a document's revision, handing its change to the log and putting it into memory happen under
+//!   one lock, never held across a wait.
+//! * **Lasting.** A document whose last change is not on disk yet is not read before it is, or is known never to be.
+//!   So a change never builds on one that is lost, and a message that was taken back finds the state without it.
+//! * **Room.** Without a log a change is refused that would take more than the transport may; with one, documents that
+//!   last are let go of then.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use echo_log::{LogError, Receipt};
+use echo_sdk::{BoxFuture, PublishError, Received, StateError};
+use foldhash::fast::RandomState;
+use parking_lot::Mutex;
+
+use super::LocalTransport;
+use super::durable::{Durable, told};
+use crate::state::{Change, CommitError, Document, Entries, States};
+
+/// The form in which a document is written; another one, of a later version, is not read.
+const VERSION: u8 = 1;
+
+/// What a document takes in memory beside names and values, about.
+const OVERHEAD: usize = 200;
+
+/// By what the log and the memory know a document.
+type Address = Box<[u8]>;
+
+/// `slot` holds no control character.
+fn address(slot: &str, key: Option<&str>) -> Address {
+    let (mark, key) = key.map_or((b'\0', ""), |key| (b'\x01', key));
+    [b"state\0", slot.as_bytes(), &[0, mark], key.as_bytes()].concat().into()
+}
+
+#[derive(Debug)]
+pub(super) struct Shelf {
+    books: Mutex<Books>,
+    max_bytes: usize,
+    durable: Option<Weak<Durable>>,
+}
+
+#[derive(Debug)]
+struct Books {
+    held: HashMap<Address, Held, RandomState>,
+    bytes: usize,
+    /// Never given out twice, in this process or the one before it.
+    next_revision: u64,
+    /// Counts what was let go of.
+    let_go: u64,
+}
+
+#[derive(Debug)]
+struct Held {
+    entries: Entries,
+    revision: u64,
+    size: usize,
+    /// Says whether it is on disk; `None` where it is, or there is none.
+    lasting: Option<echo_log::Durable>,
+}
+
+impl Held {
+    fn lasts(&self) -> bool {
+        self.lasting.as_ref().is_none_or(|lasting| matches!(lasting.now(), Some(Ok(()))))
+    }
+}
+
+/// Why a document was not put.
+#[derive(Debug)]
+pub(super) enum NotPut {
+    Conflict,
+    Log(LogError),
+}
+
+impl From<LogError> for NotPut {
+    fn from(error: LogError) -> Self {
+        Self::Log(error)
+    }
+}
+
+/// A document that is to be put into another's place.
+#[derive(Debug)]
+pub(super) struct Put {
+    shelf: Arc<Shelf>,
+    address: Address,
+    change: Change,
+}
+
+impl Put {
+    /// Puts it in memory alone.
+    pub(super) fn now(self) -> Result<(), CommitError> {
+        let Self { shelf, address, change } = self;
+        let mut books = shelf.books.lock();
+        if !books.is_latest(&address, change.base.revision) {
+            return Err(CommitError::Conflict);
+        }
+        let size = change.entries.size() + address.len() + OVERHEAD;
+        let before = books.held.get(&address).map_or(0, |held| held.size);
+        if size > before && books.bytes - before + size > shelf.max_bytes {
+            let max = shelf.max_bytes;
+            let text = format!(
+                "the states of this host would take more than the {max} bytes that they may in memory"
+            );
+            return Err(PublishError::Refused(text).into());
+        }
+        let revision = books.revision();
+        if change.entries.is_empty() {
+            books.remove(&address);
+        } else {
+            let held = Held { entries: change.entries, revision, size, lasting: None };
+            books.insert(address, held);
+        }
+        Ok(())
+    }
+
+    /// Puts it in memory if `commit` hands its record to the log: its address with what is written there.
+    pub(super) fn with(
+        &self,
+        commit: impl for<'a> FnOnce(&'a [(&'a [u8], Option<&'a [u8]>)]) -> Result<Receipt, LogError>,
+    ) -> Result<Receipt, NotPut> {
+        let Change { base, entries } = &self.change;
+        let mut books = self.shelf.books.lock();
+        if !books.is_latest(&self.address, base.revision) {
+            return Err(NotPut::Conflict);
+        }
+        let revision = books.revision();
+        let written = (!entries.is_empty()).then(|| write(entries, revision));
+        let receipt = commit(&[(&self.address, written.as_deref())])?;
+        let size = entries.size() + self.address.len() + OVERHEAD;
+        let (entries, lasting) = (entries.clone(), Some(receipt.durable.clone()));
+        books.insert(self.address.clone(), Held { entries, revision, size, lasting });
+        books.shrink(self.shelf.max_bytes);
+        Ok(receipt)
+    }
+}
+
+impl Books {
+    fn revision(&mut self) -> u64 {
+        self.next_revision += 1;
+        self.next_revision
+    }
+
+    fn is_latest(&self, address: &[u8], revision: u64) -> bool {
+        self.held.get(address).map_or(0, |held| held.revision) == revision
+    }
+
+    fn insert(&mut self, address: Address, held: Held) {
+        self.bytes += held.size;
+        if let Some(before) = self.held.insert(address, held) {
+            self.bytes -= before.size;
+        }
+    }
+
+    fn remove(&mut self, address: &[u8]) {
+        if let Some(before) = self.held.remove(address) {
+            self.bytes -= before.size;
+            self.let_go += 1;
+        }
+    }
+
+    /// Lets go of documents that last, a good part of them at once.
+    fn shrink(&mut self, max: usize) {
+        if self.bytes <= max {
+            return;
+        }
+        let Self { held, bytes, let_go, .. } = self;
+        held.retain(|_, held| {
+            let stays = *bytes <= max / 4 * 3 || !held.lasts();
+            if !stays {
+                *bytes -= held.size;
+                *let_go += 1;
+            }
+            stays
+        });
+    }
+}
+
+impl Shelf {
+    pub(super) fn new(max_bytes: usize, durable: Option<Weak<Durable>>) -> Arc<Self> {
+        // Later than all that an earlier process gave out, as clocks go.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let next_revision = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX / 2);
+        let books = Books { held: HashMap::default(), bytes: 0, next_revision, let_go: 0 };
+        Arc::new(Self { books: Mutex::new(books), max_bytes, durable })
+    }
+
+    async fn load(&self, address: &Address) -> Result<Document, StateError> {
+        loop {
+            let (lasting, let_go) = {
+                let mut books = self.books.lock();
+                match books.held.get(address) {
+                    Some(held) => match held.lasting.as_ref().map(|it| (it.now(), it)) {
+                        None | Some((Some(Ok(())), _)) => {
+                            let (entries, revision) = (held.entries.clone(), held.revision);
+                            return Ok(Document { entries, revision, taken: Vec::new() });
+                        }
+                        Some((None, lasting)) => (Some(lasting.clone()), 0),
+                        Some((Some(Err(_)), _)) => {
+                            books.remove(address);
+                            (None, books.let_go)
+                        }
+                    },
+                    None => (None, books.let_go),
+                }
+            };
+            match (lasting, &self.durable) {
+                // How it ended is seen the next time round.
+                (Some(lasting), _) => drop(lasting.await),
+                (None, Some(durable)) => self.bring(address, durable, let_go).await?,
+                (None, None) => return Ok(Document::default()),
+            }
+        }
+    }
+
+    /// Brings a document from the log into memory, unless something was let go of meanwhile, which may have been
+    /// a later one.
+    async fn bring(
+        &self,
+        address: &Address,
+        durable: &Weak<Durable>,
+        let_go: u64,
+    ) -> Result<(), StateError> {
+        let failed = |text: &str| StateError::Failed(text.to_owned());
+        let durable = durable.upgrade().ok_or_else(|| failed("the bus is closed"))?;
+        let read_at = address.clone();
+        let reading = tokio::task::spawn_blocking(move || durable.log.value(&read_at));
+        let value = reading.await.map_err(|error| failed(&error.to_string()))?;
+        let (entries, revision) = match value.map_err(|error| failed(&error.to_string()))? {
+            Some(value) => read(&value).ok_or_else(|| failed("it is of another version"))?,
+            None => (Entries::default(), 0),
+        };
+        let size = entries.size() + address.len() + OVERHEAD;
+        let mut books = self.books.lock();
+        if books.let_go == let_go && !books.held.contains_key(address) {
+            books.insert(address.clone(), Held { entries, revision, size, lasting: None });
+            // One that is larger than all of the room is of use once.
+            let max = self.max_bytes.max(books.bytes.min(size));
+            books.shrink(max);
+        }
+        Ok(())
+    }
+}
+
+impl LocalTransport {
+    /// Whether documents go into a log.
+    pub(super) fn keeps(&self) -> bool {
+        self.0.durable.is_some()
+    }
+
+    /// A document of a slot to be put.
+    pub(super) fn put(&self, slot: &str, key: Option<&str>, change: Change) -> Put {
+        Put { shelf: Arc::clone(&self.0.shelf), address: address(slot, key), change }
+    }
+
+    /// Puts a document and delivers a batch, both or neither, once there is room for all of it.
+    pub(super) async fn deliver_with(
+        &self,
+        batch: Vec<Received>,
+        put: Put,
+    ) -> Result<(), CommitError> {
+        let reserved = self.reserve_all(&batch).await?;
+        put.now()?;
+        self.hand_out(reserved, batch);
+        Ok(())
+    }
+}
+
+/// The states of one slot.
+pub(super) struct SlotStates {
+    shelf: Arc<Shelf>,
+    slot: Box<str>,
+}
+
+impl SlotStates {
+    pub(super) fn new(shelf: &Arc<Shelf>, slot: &str) -> Self {
+        Self { shelf: Arc::clone(shelf), slot: slot.into() }
+    }
+}
+
+impl States for SlotStates {
+    fn load<'a>(&'a self, key: Option<&'a str>) -> BoxFuture<'a, Result<Document, StateError>> {
+        let address = address(&self.slot, key);
+        Box::pin(async move { self.shelf.load(&address).await })
+    }
+
+    /// Settling is part of the same step.
+    fn remembers(&self) -> bool {
+        false
+    }
+}
+
+impl fmt::Debug for SlotStates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SlotStates").field("slot", &self.slot).finish_non_exhaustive()
+    }
+}
+
+impl From<NotPut> for CommitError {
+    fn from(error: NotPut) -> Self {
+        match error {
+            NotPut::Conflict => Self::Conflict,
+            NotPut::Log(error @ (LogError::Closed | LogError::TooLarge { .. })) => {
+                Self::Publish(super::durable::refused(error))
+            }
+            NotPut::Log(error) => Self::State(StateError::Failed(told(&error))),
+        }
+    }
+}
+
+/// Version and revision, then each entry with the lengths of its name and its value.
+fn write(entries: &Entries, revision: u64) -> Vec<u8> {
+    let mut bytes = vec![VERSION];
+    bytes.extend_from_slice(&revision.to_le_bytes());
+    for (name, value) in entries.iter() {
+        // Names and values are smaller than 32 bits can say.
+        for part in [name.as_bytes(), value] {
+            bytes.extend_from_slice(&(part.len() as u32).to_le_bytes());
+            bytes.extend_from_slice(part);
+        }
+    }
+    bytes
+}
+
+fn read(bytes: &[u8]) -> Option<(Entries, u64)> {
+    let (version, rest) = bytes.split_first()?;
+    if *version != VERSION {
+        return None;
+    }
+    let (revision, mut rest) = rest.split_first_chunk()?;
+    let mut entries = Entries::default();
+    while !rest.is_empty() {
+        let name = str::from_utf8(part(&mut rest)?).ok()?;
+        let value = part(&mut rest)?;
+        entries.set(name, Some(value.into())).ok()?;
+    }
+    Some((entries, u64::from_le_bytes(*revision)))
+}
+
+fn part<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (len, behind) = rest.split_first_chunk()?;
+    let (part, behind) = behind.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+    *rest = behind;
+    Some(part)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+    use super::*;
+
+    fn entries(count: usize, len: usize) -> Entries {
+        let mut entries = Entries::default();
+        for n in 0..count {
+            entries.set(&format!("e{n}"), Some(vec![b'1'; len].into())).unwrap();
+        }
+        entries
+    }
+
+    fn put(shelf: &Arc<Shelf>, key: &str, base: &Document, of: Entries) -> Result<(), CommitError> {
+        let change = Change { base: base.clone(), entries: of };
+        Put { shelf: Arc::clone(shelf), address: address("s", Some(key)), change }.now()
+    }
+
+    #[tokio::test]
+    async fn the_first_change_wins_and_the_other_reads_again() {
+        let shelf = Shelf::new(1 << 20, None);
+        let states = SlotStates::new(&shelf, "s");
+        let nothing = states.load(Some("k")).await.unwrap();
+        put(&shelf, "k", &nothing, entries(1, 1)).unwrap();
+        let refused = put(&shelf, "k", &nothing, entries(2, 1));
+        assert!(matches!(refused, Err(CommitError::Conflict)));
+        let first = states.load(Some("k")).await.unwrap();
+        assert_eq!(first.entries, entries(1, 1));
+        put(&shelf, "k", &first, Entries::default()).unwrap();
+        assert_eq!(states.load(Some("k")).await.unwrap(), Document::default());
+        assert!(matches!(put(&shelf, "k", &first, entries(1, 1)), Err(CommitError::Conflict)));
+        assert_eq!(states.load(None).await.unwrap(), Document::default());
+        assert_ne!(address("s", None), address("s", Some("")));
+    }
+
+    #[tokio::test]
+    async fn memory_is_bounded_and_given_back() {
+        let shelf = Shelf::new(2000, None);
+        let nothing = Document::default();
+        put(&shelf, "a", &nothing, entries(1, 1000)).unwrap();
+        let refused = put(&shelf, "b", &nothing, entries(1, 1000)).unwrap_err();
+        assert!(refused.to_string().contains("2000 bytes"), "{refused}");
+        let states = SlotStates::new(&shelf, "s");
+        let full = states.load(Some("a")).await.unwrap();
+        put(&shelf, "a", &full, Entries::default()).unwrap();
+        put(&shelf, "b", &nothing, entries(1, 1000)).unwrap();
+        assert_eq!(shelf.books.lock().held.len(), 1);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_document_reads_back_and_no_bytes_make_the_reader_panic(
+            count in 0usize..5, len in 0usize..50, bytes: Vec<u8>, cut in 0usize..300,
+        ) {
+            let written = write(&entries(count, len), 7);
+            proptest::prop_assert_eq!(read(&written), Some((entries(count, len), 7)));
+            let _ = read(&bytes);
+            let _ = read(written.get(..cut).unwrap_or(&written));
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! The managed state of slots, in a key-value bucket of JetStream: a document for each ordering key of each slot.
+//!
+//! Nothing makes one step of a put, a publish and an acknowledgement, so a message is settled in this order: the
+//! document is put on condition that it is as the handler read it, and with the entries it holds which message it has
+//! taken in and what follows from that; then what follows is published, under ids by which the server knows it a
+//! second time; then the message is acknowledged.
+//!
+//! * **Kill.** Before the put nothing has happened. After it, the message comes again, and whoever gets it finds it in
+//!   the document: its handler does not run, what follows is published, which has no effect where it had one, and it
+//!   is acknowledged.
+//! * **Conflict.** Whoever read the document before another put is refused by its revision, and nothing of what it
+//!   made is out: it runs again. So does a host that lost its messages to another.
+//! * **Forgetting.** A document holds a message until that surely does not come again: the server has said that it
+//!   knows of the acknowledgement. The host that settled the message leaves it out with the next put that it makes
+//!   to the document. What a host leaves behind when it is killed stays, up to [`MAX_TAKEN`]
+//!   messages; the oldest goes first, which was settled long since: a message that is not stays in the hands of a
+//!   host, or comes again within `ack_wait` of its end.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
+use echo_bus::state::{Change, CommitError, Document, Entries, Origin, States, Taken, pack};
+use echo_bus::store::{Expected, SharedStore, StoreError, Stored};
+use echo_sdk::{BoxFuture, PublishError, Received, StateError};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::DurableOptions;
+use crate::connection::Connection;
+use crate::store::{self, NatsStore};
+
+/// The most messages that a document remembers.
+const MAX_TAKEN: usize = 1024;
+
+/// What a message at the server takes beside its payload, at most.
+const HEADERS: usize = 1024;
+
+/// What this host knows of a message that a document has taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// It may come again.
+    Begun,
+    /// It does not come again, and another host took it in.
+    Ended,
+}
+
+/// The documents of all slots, as one host sees them.
+#[derive(Debug)]
+pub(crate) struct StateBucket {
+    store: NatsStore,
+    connection: Arc<Connection>,
+    /// Tells this host from all others, those before it included.
+    host: u64,
+    phases: Mutex<HashMap<Origin, Phase>>,
+}
+
+impl StateBucket {
+    pub(crate) fn new(connection: &Arc<Connection>, options: &DurableOptions) -> Arc<Self> {
+        let store = NatsStore::new(Arc::clone(connection), options, store::STATE);
+        // The half that is random.
+        let (_, host) = Uuid::now_v7().as_u64_pair();
+        let connection = Arc::clone(connection);
+        Arc::new(Self { store, connection, host, phases: Mutex::default() })
+    }
+
+    /// The states of one slot.
+    pub(crate) fn of(self: &Arc<Self>, slot: &str) -> Arc<dyn States> {
+        Arc::new(SlotStates { bucket: Arc::clone(self), slot: slot.to_owned() })
+    }
+
+    async fn load(&self, slot: &str, key: Option<&str>) -> Result<Document, StateError> {
+        let stored = self.store.get(&address(slot, key)).await;
+        match stored.map_err(|error| StateError::Failed(error.to_string()))? {
+            Some(stored) => read(&stored).map_err(|error| {
+                StateError::Failed(format!("its document is none of this version: {error}"))
+            }),
+            None => Ok(Document::default()),
+        }
+    }
+
+    /// Puts a document that has taken in a message, in the place of the one that was read.
+    pub(crate) async fn put(
+        &self,
+        slot: &str,
+        key: Option<&str>,
+        change: Change,
+        origin: Origin,
+        effects: &[Received],
+    ) -> Result<(), CommitError> {
+        let Change { base, entries } = change;
+        let mut taken = self.still_taken(base.taken);
+        let effects = effects.iter().map(pack).collect();
+        taken.push(Taken { origin, by: self.host, effects });
+        let value = write(&entries, &taken)?;
+        let (len, max) = (value.len() + HEADERS, self.connection.client.max_payload());
+        if len > max {
+            return Err(PublishError::TooLarge { len, max }.into());
+        }
+        let expected = match base.revision {
+            0 => Expected::Nothing,
+            revision => Expected::Revision(revision),
+        };
+        // Before the put: once that is made, another document's may look.
+        let before = self.phases.lock().insert(origin, Phase::Begun);
+        match self.store.put(&address(slot, key), value, expected).await {
+            Ok(_) => Ok(()),
+            Err(StoreError::Conflict { .. }) => {
+                // One that was there is of an earlier put, which nobody knows the end of.
+                if before.is_none() {
+                    self.phases.lock().remove(&origin);
+                }
+                Err(CommitError::Conflict)
+            }
+            // It may have been put.
+            Err(error) => Err(StateError::Failed(error.to_string()).into()),
+        }
+    }
+
+    /// Those that may come again.
+    fn still_taken(&self, mut taken: Vec<Taken>) -> Vec<Taken> {
+        let mut phases = self.phases.lock();
+        taken.retain(|it| match phases.get(&it.origin) {
+            Some(Phase::Begun) => true,
+            Some(Phase::Ended) => {
+                phases.remove(&it.origin);
+                false
+            }
+            None => it.by != self.host,
+        });
+        let too_many = (taken.len() + 1).saturating_sub(MAX_TAKEN);
+        taken.drain(..too_many);
+        taken
+    }
+
+    /// A message does not come again: the server knows that it is acknowledged.
+    pub(crate) fn finished(&self, origin: Origin) {
+        let mut phases = self.phases.lock();
+        if phases.remove(&origin).is_none() {
+            phases.insert(origin, Phase::Ended);
+        }
+    }
+}
+
+struct SlotStates {
+    bucket: Arc<StateBucket>,
+    slot: String,
+}
+
+impl States for SlotStates {
+    fn load<'a>(&'a self, key: Option<&'a str>) -> BoxFuture<'a, Result<Document, StateError>> {
+        Box::pin(self.bucket.load(&self.slot, key))
+    }
+
+    fn remembers(&self) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for SlotStates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SlotStates").field("slot", &self.slot).finish_non_exhaustive()
+    }
+}
+
+/// The key of a document in the bucket.
+fn address(slot: &str, key: Option<&str>) -> String {
+    match key {
+        Some(key) => format!("{}.{}", token(slot), token(key)),
+        // No key is written like this.
+        None => format!("{}./shared", token(slot)),
+    }
+}
+
+/// A text as a token of a key: as it is, where that can be, else its bytes as hexadecimal digits behind `=`.
+fn token(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if !text.is_empty() && text.bytes().all(is_plain) {
+        return text.to_owned();
+    }
+    text.bytes().fold("=".to_owned(), |token, byte| format!("{token}{byte:02x}"))
+}
+
+/// A document as it stands in the bucket.
+#[derive(Serialize, Deserialize)]
+struct Written<'a> {
+    /// The entries.
+    #[serde(borrow)]
+    state: BTreeMap<String, &'a RawValue>,
+    /// The messages that may come again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    taken: Vec<WrittenTaken>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WrittenTaken {
+    id: Uuid,
+    by: String,
+    /// What follows from it, in base64.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    out: Vec<String>,
+}
+
+fn write(entries: &Entries, taken: &[Taken]) -> Result<Vec<u8>, StateError> {
+    let failed = |error: serde_json::Error| StateError::NotJson(error.to_string());
+    let state = entries.iter().map(|(name, json)| {
+        let value = serde_json::from_slice(json).map_err(failed)?;
+        Ok((name.to_owned(), value))
+    });
+    let state = state.collect::<Result<_, StateError>>()?;
+    let taken = taken.iter().map(|taken| WrittenTaken {
+        id: Uuid::from_u128(taken.origin),
+        by: format!("{:016x}", taken.by),
+        out: taken.effects.iter().map(|packed| BASE64.encode(packed)).collect(),
+    });
+    serde_json::to_vec(&Written { state, taken: taken.collect() }).map_err(failed)
+}
+
+fn read(stored: &Stored) -> Result<Document, Box<dyn std::error::Error>> {
+    let Written { state, taken } = serde_json::from_slice(&stored.value)?;
+    let mut entries = Entries::default();
+    for (name, json) in state {
+        entries.set(&name, Some(json.get().as_bytes().into()))?;
+    }
+    let taken = taken.into_iter().map(|WrittenTaken { id, by, out }| {
+        let effects = out.iter().map(|packed| BASE64.decode(packed)).collect::<Result<_, _>>()?;
+        let by = u64::from_str_radix(&by, 16)?;
+        Ok(Taken { origin: id.as_u128(), by, effects })
+    });
+    let taken = taken.collect::<Result<_, Box<dyn std::error::Error>>>()?;
+    Ok(Document { entries, revision: stored.revision, taken })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_has_a_place_of_its_own() {
+        let addresses = [
+            address("s", None),
+            address("s", Some("")),
+            address("s", Some("/shared")),
+            address("s", Some("a.b")),
+            address("s", Some("=612e62")),
+            address("s.a", Some("b")),
+            address("s", Some("ä b")),
+        ];
+        for (place, one) in addresses.iter().enumerate() {
+            echo_bus::store::check_key(one).unwrap();
+            assert!(!addresses[place + 1..].contains(one), "{one}");
+        }
+        assert_eq!(address("count", Some("k-1")), "count.k-1");
+    }
+
+    #[test]
+    fn a_document_reads_back_as_it_was() {
+        let mut entries = Entries::default();
+        entries.set("count", Some(b"3".as_slice().into())).unwrap();
+        entries.set("last", Some(br#"{"n": [1, 2.50]}"#.as_slice().into())).unwrap();
+        let taken = vec![
+            Taken { origin: 7, by: u64::MAX, effects: Vec::new() },
+            Taken { origin: u128::MAX, by: 1, effects: vec![b"\xff\0".to_vec()] },
+        ];
+        let value = write(&entries, &taken).unwrap();
+        let text = String::from_utf8(value.clone()).unwrap();
+        assert!(text.starts_with(r#"{"state":{"count":3,"last":{"n": [1, 2.50]}},"taken":["#));
+        let document = read(&Stored { value, revision: 5 }).unwrap();
+        assert_eq!(document, Document { entries, revision: 5, taken });
+        for value in [&b""[..], b"{}", b"{\"state\":{},\"taken\":[{\"id\":\"x\",\"by\":\"1\"}]}"] {
+            assert!(read(&Stored { value: value.to_vec(), revision: 5 }).is_err());
+        }
+    }
+}
