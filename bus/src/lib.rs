@@ -17,9 +17,9 @@ mod local;
 mod retry;
 
 pub use echo_log::{OpenError, Options as LogOptions, Recovery, SyncPolicy};
-pub use local::{DurableLog, DurableOptions, LocalOptions, LocalTransport};
+pub use local::{DurableLog, DurableOptions, LocalOptions, LocalTransport, Rest};
 pub use retry::RetryPolicy;
 pub use transport::{
-    Admission, BusError, Features, Lent, Receiver, Rest, Settlement, Slot, SlotOptions, SlotStats,
+    Admission, BusError, Features, Lent, Receiver, Settlement, Slot, SlotOptions, SlotStats,
     SubscribeOptions, Transport,
 };

@@ -33,6 +33,7 @@ use echo_sdk::{
     Subscription, Topic, TopicError,
 };
 
+use crate::local::Rest;
 use crate::state::{Change, CommitError, Document, Origin, States};
 use crate::store::SharedStore;
 
@@ -110,13 +111,6 @@ pub enum Settlement {
     Again(Duration),
 }
 
-/// What a receiver keeps beside the message in hand, while a handler has that.
-pub trait Rest: Send {
-    /// Lets other receivers have what this one took along: the message in hand takes long. What is settled
-    /// makes room.
-    fn share(&mut self);
-}
-
 /// The message in hand, lent to a handler.
 pub struct Lent<'a> {
     /// The message, its attempt counted.
@@ -124,7 +118,7 @@ pub struct Lent<'a> {
     /// How long it waited in the queue, where that was measured: a share of the messages is.
     pub waited: Option<Duration>,
     /// What the receiver took along beside it, if it keeps that from others.
-    pub rest: Option<&'a mut dyn Rest>,
+    pub rest: Option<&'a mut Rest>,
 }
 
 impl fmt::Debug for Lent<'_> {

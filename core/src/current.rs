@@ -3,9 +3,12 @@
 //! While a handler's future is polled, what belongs to its message is the thread's current one: `publish` finds
 //! the list of effects and a new span finds its place in the trace without being told, from a plugin library as
 //! well, since its calls into the host come on the same thread. A future moves between threads, so this is done
-//! around each poll; it costs the exchange of one pointer.
+//! around each poll; it costs the exchange of a pointer or two, and the message is not touched.
+
+#![allow(unsafe_code, reason = "a thread's pointer to what is borrowed for the time of one call")]
 
 use std::cell::Cell;
+use std::ptr::NonNull;
 
 use echo_sdk::{BaseMessage, Received, Topic, TraceContext};
 
@@ -19,56 +22,64 @@ pub(crate) struct Current {
     pub(crate) collects: bool,
     /// What was collected so far.
     pub(crate) effects: Vec<Received>,
-    /// The place in a trace that its handler works at.
-    pub(crate) trace: TraceScope,
+    /// The place in a trace that is worked at, where that is not the one that the message was made at.
+    pub(crate) trace: Option<TraceScope>,
     /// The message itself, where the plugin has middleware.
     pub(crate) handled: Option<BaseMessage>,
 }
 
-thread_local! {
-    static CURRENT: Cell<Option<Box<Current>>> = const { Cell::new(None) };
+/// What [`with`] was lent, for as long as it runs.
+#[derive(Debug, Clone, Copy)]
+struct Lent {
+    current: NonNull<Current>,
+    message: Option<NonNull<BaseMessage>>,
 }
 
-/// Runs `f` with `current` as the thread's; what was before is so again afterwards, a panic included.
+thread_local! {
+    static CURRENT: Cell<Option<Lent>> = const { Cell::new(None) };
+}
+
+/// Runs `f` with `current` and `message` as the thread's; what was before is so again afterwards, a panic included.
 #[inline]
-pub(crate) fn with<R>(current: &mut Option<Box<Current>>, f: impl FnOnce() -> R) -> R {
-    swap(current);
-    let _back = Back(current);
+pub(crate) fn with<R>(
+    current: &mut Current,
+    message: Option<&BaseMessage>,
+    f: impl FnOnce() -> R,
+) -> R {
+    let lent = Lent { current: NonNull::from(current), message: message.map(NonNull::from) };
+    let _back = Back(CURRENT.replace(Some(lent)));
     f()
 }
 
-/// Exchanges `current` and the thread's. Nothing is dropped, nor is it checked whether there is anything to drop.
-#[inline]
-fn swap(current: &mut Option<Box<Current>>) {
-    let outer = CURRENT.replace(current.take());
-    std::mem::forget(std::mem::replace(current, outer));
-}
+/// What was the thread's before.
+struct Back(Option<Lent>);
 
-/// Holds what was the thread's before.
-struct Back<'a>(&'a mut Option<Box<Current>>);
-
-impl Drop for Back<'_> {
+impl Drop for Back {
     #[inline]
     fn drop(&mut self) {
-        swap(self.0);
+        CURRENT.set(self.0);
     }
 }
 
-/// Reads or changes the thread's current one, if there is one; while a thread ends, it may be gone already.
-fn look<R>(f: impl FnOnce(&mut Current) -> R) -> Option<R> {
-    let looked = CURRENT.try_with(|cell| {
-        let mut current = cell.take();
-        let result = current.as_deref_mut().map(f);
-        cell.set(current);
-        result
-    });
-    looked.ok().flatten()
+/// Reads or changes the thread's current one, if there is one.
+fn look<R>(f: impl FnOnce(&mut Current, Option<&BaseMessage>) -> R) -> Option<R> {
+    // Taken out meanwhile, so that there is never a second way to it.
+    let lent = CURRENT.take();
+    let _back = Back(lent);
+    let Lent { mut current, message } = lent?;
+    // SAFETY: `with` is still running on this thread: it puts back what was before when it ends, by a return or a
+    // panic. It borrowed `current` for itself alone until then and does not use it, and nobody else gets here, since
+    // the pointer is taken out.
+    let current = unsafe { current.as_mut() };
+    // SAFETY: `with` is still running, as above, and borrowed the message, which is only read, until then.
+    let message = message.map(|message| unsafe { message.as_ref() });
+    Some(f(current, message))
 }
 
 /// Adds to the effects of the message in hand; gives the message back when no handler is being polled here.
 pub(crate) fn add_effect(topic: &Topic, message: BaseMessage) -> Option<BaseMessage> {
     let mut message = Some(message);
-    look(|current| {
+    look(|current, _| {
         if current.collects {
             let effect = message.take().map(|message| Received { topic: topic.clone(), message });
             current.effects.extend(effect);
@@ -79,75 +90,91 @@ pub(crate) fn add_effect(topic: &Topic, message: BaseMessage) -> Option<BaseMess
 
 /// Drops the effects so far of the message in hand.
 pub(crate) fn clear_effects() {
-    look(|current| current.effects.clear());
+    look(|current, _| current.effects.clear());
 }
 
 /// Says which message is in hand, or that none is any more.
 pub(crate) fn set_handled(message: Option<BaseMessage>) {
-    look(|current| current.handled = message);
+    look(|current, _| current.handled = message);
 }
 
 /// The message in hand, where its plugin has middleware.
 pub(crate) fn handled() -> Option<BaseMessage> {
-    look(|current| current.handled.clone()).flatten()
+    look(|current, _| current.handled.clone()).flatten()
 }
 
 /// The place in a trace that this thread works at.
 pub(crate) fn trace() -> Option<TraceContext> {
-    look(|current| current.trace.context()).flatten()
+    look(|current, message| match &current.trace {
+        Some(scope) => scope.context(),
+        None => message.and_then(BaseMessage::trace_context),
+    })
+    .flatten()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn at(last: u8) -> Option<Box<Current>> {
-        let context = TraceContext {
+    fn place(last: u8) -> TraceContext {
+        TraceContext {
             trace_id: [last; 16],
             span_id: [last; 8],
             flags: 1,
             tracestate: Some(format!("v={last}")),
-        };
-        Some(Box::new(Current { trace: Some(context).into(), ..Current::default() }))
+        }
     }
 
-    fn context(current: &Option<Box<Current>>) -> Option<TraceContext> {
-        current.as_ref().and_then(|current| current.trace.context())
+    fn at(last: u8) -> Current {
+        Current { trace: Some(Some(place(last)).into()), ..Current::default() }
+    }
+
+    fn message() -> BaseMessage {
+        BaseMessage::builder("test").trace_context(place(9)).build().unwrap()
     }
 
     #[test]
     fn places_nest_and_are_put_back() {
         let (mut outer, mut inner) = (at(1), at(2));
-        let (outer_context, inner_context) = (context(&outer), context(&inner));
         assert_eq!(trace(), None);
-        with(&mut outer, || {
-            assert_eq!(trace(), outer_context);
-            with(&mut inner, || assert_eq!(trace(), inner_context));
-            with(&mut None, || assert_eq!(trace(), None));
-            assert_eq!(trace(), outer_context);
+        with(&mut outer, None, || {
+            assert_eq!(trace(), Some(place(1)));
+            with(&mut inner, None, || assert_eq!(trace(), Some(place(2))));
+            with(&mut Current::default(), None, || assert_eq!(trace(), None));
+            assert_eq!(trace(), Some(place(1)));
         });
         assert_eq!(trace(), None);
-        assert_eq!(context(&outer), outer_context, "whoever lent it has it back");
+    }
+
+    #[test]
+    fn the_message_says_where_unless_a_span_was_begun() {
+        let message = message();
+        with(&mut Current::default(), Some(&message), || assert_eq!(trace(), Some(place(9))));
+        with(&mut at(1), Some(&message), || assert_eq!(trace(), Some(place(1))));
     }
 
     #[test]
     fn a_panic_leaves_nothing_behind() {
         let mut current = at(1);
-        let panicking = std::panic::AssertUnwindSafe(|| with(&mut current, || panic!("handler")));
+        let panicking =
+            std::panic::AssertUnwindSafe(|| with(&mut current, None, || panic!("handler")));
         assert!(std::panic::catch_unwind(panicking).is_err());
         assert_eq!(trace(), None);
-        assert!(current.is_some());
     }
 
     #[test]
     fn effects_go_to_whoever_is_current() {
         let topic = Topic::new("a.b").unwrap();
-        let message = || BaseMessage::builder("test").build().unwrap();
         assert!(add_effect(&topic, message()).is_some(), "nobody is");
         let mut current = at(1);
-        with(&mut current, || assert!(add_effect(&topic, message()).is_some(), "nobody collects"));
-        current.as_mut().unwrap().collects = true;
-        with(&mut current, || assert!(add_effect(&topic, message()).is_none()));
-        assert_eq!(current.unwrap().effects.len(), 1);
+        with(&mut current, None, || {
+            assert!(add_effect(&topic, message()).is_some(), "nobody collects");
+        });
+        current.collects = true;
+        with(&mut current, None, || {
+            assert!(add_effect(&topic, message()).is_none());
+            assert!(add_effect(&topic, message()).is_none());
+        });
+        assert_eq!(current.effects.len(), 2);
     }
 }

@@ -32,9 +32,7 @@ pub use manifest::{
     Example, HandlerKind, Manifest, ManifestError, Overflow, PluginType, ServiceTypeInfo,
     WorkerPoolConfig, is_name,
 };
-pub use message::{
-    BaseMessage, FieldError, Fields, Form, JsonText, MessageBuilder, MessageError, TraceIds,
-};
+pub use message::{BaseMessage, FieldError, Fields, Form, JsonText, MessageBuilder, MessageError};
 pub use plugin::{Constructor, Created, Health, Plugin, PluginError, ProcessingStatus};
 pub use publish_error::{PublishError, RequestError};
 pub use state::{

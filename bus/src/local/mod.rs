@@ -58,6 +58,7 @@ use crate::transport::{
 };
 
 pub use self::durable::{DurableLog, DurableOptions};
+pub use self::receiver::Rest;
 
 /// Settings of the local transport.
 #[derive(Clone)]

@@ -5,8 +5,10 @@
 //! message does not hold up those that were taken with it. Room is given back when a message is settled,
 //! in batches too.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use crossbeam::deque::{Injector, Steal, Stealer, Worker};
@@ -141,6 +143,9 @@ impl Target for Queue {
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
+/// How long a publisher waits at most beside room that is too little to be woken for.
+const ENOUGH_WAITED: Duration = Duration::from_millis(1);
+
 /// A larger capacity is as good as none.
 const MAX_CAPACITY: usize = 1 << 48;
 
@@ -219,7 +224,7 @@ impl Queue {
         let mut reserved = Reserved { queue: Arc::clone(self), messages: 0, room: 0 };
         if self.overflow == Overflow::Block {
             let room = wanted.min(self.capacity);
-            if self.room.reserve(room as u64).await {
+            if self.reserve_in_turn(room as u64).await {
                 (reserved.messages, reserved.room) = (wanted, room);
             }
         } else {
@@ -228,6 +233,19 @@ impl Queue {
             (reserved.messages, reserved.room) = (places, places);
         }
         reserved
+    }
+
+    async fn reserve_in_turn(&self, room: u64) -> bool {
+        if self.room.try_reserve(room) {
+            return true;
+        }
+        let mut reserving = pin!(self.room.reserve(room));
+        loop {
+            match tokio::time::timeout(ENOUGH_WAITED, reserving.as_mut()).await {
+                Ok(reserved) => return reserved,
+                Err(_) => self.room.grant_all(),
+            }
+        }
     }
 
     /// Gives reserved room back.

@@ -1,5 +1,6 @@
 //! One worker's hand into a local queue.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
@@ -15,7 +16,7 @@ use super::kept::Bound;
 use super::lanes::LaneId;
 use super::queue::{Batch, Entry, Queue, Ticket};
 use crate::state::{Change, CommitError};
-use crate::transport::{Lent, Receiver, Rest, Settlement, Transport};
+use crate::transport::{Lent, Receiver, Settlement, Transport};
 
 /// How many messages of a lane, or from its own queue, a receiver takes before others have their turn.
 const TURN: u32 = 32;
@@ -23,12 +24,16 @@ const TURN: u32 = 32;
 /// How many settled messages a receiver gathers before it makes their room available.
 const RELEASE_AT: usize = 32;
 
+/// How often a receiver looks for another batch before it idles; about a microsecond.
+const LOOK_OUT: u32 = 100;
+
 pub(super) struct LocalReceiver {
-    /// The next message. While a batch is [behind](Along::behind) it, it is of that batch.
+    /// The next message. While a batch is [behind](Rest::behind) it, it is of that batch.
     in_hand: Option<Entry>,
     /// Whether the message in hand was handed out, and its attempt counted.
     handed_out: bool,
-    along: Along,
+    rest: Rest,
+    /// How many messages to take at once.
     batch: usize,
     /// Whether messages come in batches now: then one is enough to take at once.
     batched: bool,
@@ -37,8 +42,9 @@ pub(super) struct LocalReceiver {
     parked: bool,
 }
 
-/// What a receiver has beside the message in hand.
-struct Along {
+/// What a receiver of a queue within the process took along beside the message in hand.
+pub struct Rest {
+    /// The receiver's number.
     id: u64,
     queue: Arc<Queue>,
     /// Taken along from the shared queue; others may steal from it.
@@ -53,7 +59,13 @@ struct Along {
     done: usize,
 }
 
-impl Along {
+impl fmt::Debug for Rest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rest").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Rest {
     fn is_empty(&self) -> bool {
         self.behind.is_none() && self.local.is_empty()
     }
@@ -96,8 +108,9 @@ impl Along {
     }
 }
 
-impl Rest for Along {
-    fn share(&mut self) {
+impl Rest {
+    /// Lets other receivers have it: the message in hand takes long. What is settled makes room.
+    pub fn share(&mut self) {
         if let Some(batch) = self.behind.take() {
             self.unpack(batch);
             self.pass_on();
@@ -114,19 +127,19 @@ impl LocalReceiver {
         let local = Worker::new_fifo();
         queue.add_stealer(id, local.stealer());
         let settled = Vec::with_capacity(RELEASE_AT);
-        let along = Along { id, queue, local, behind: None, settled, done: 0 };
+        let rest = Rest { id, queue, local, behind: None, settled, done: 0 };
         let (in_hand, handed_out, lane) = (None, false, None);
         let (batch, batched, parked) = (1, false, false);
-        Self { in_hand, handed_out, along, batch, batched, lane, parked }
+        Self { in_hand, handed_out, rest, batch, batched, lane, parked }
     }
 
     /// Hands the next message out, if there is one.
     fn take(&mut self) -> bool {
-        if self.along.queue.is_paused() {
+        if self.rest.queue.is_paused() {
             return false;
         }
         if self.in_hand.is_none() {
-            self.in_hand = self.along.behind.as_mut().and_then(Iterator::next);
+            self.in_hand = self.rest.behind.as_mut().and_then(Iterator::next);
         }
         if self.in_hand.is_none() {
             self.take_of_lane();
@@ -149,24 +162,24 @@ impl LocalReceiver {
         };
         if taken >= TURN {
             self.lane = None;
-            return self.along.queue.call_out(lane);
+            return self.rest.queue.call_out(lane);
         }
-        self.in_hand = self.along.queue.lanes.take(lane);
+        self.in_hand = self.rest.queue.lanes.take(lane);
         self.lane = self.in_hand.is_some().then_some((lane, taken + 1));
     }
 
     fn take_ticket(&mut self) {
         while self.in_hand.is_none() {
-            let ticket = match self.along.local.pop() {
+            let ticket = match self.rest.local.pop() {
                 Some(ticket) => ticket,
                 None => {
                     let limit = if self.batched { 1 } else { self.batch };
-                    let Along { queue, local, id, .. } = &self.along;
+                    let Rest { queue, local, id, .. } = &self.rest;
                     let Some(ticket) = queue.take(local, *id, limit) else {
                         return;
                     };
                     self.batched = matches!(ticket, Ticket::Batch(_));
-                    self.along.pass_on();
+                    self.rest.pass_on();
                     ticket
                 }
             };
@@ -174,11 +187,23 @@ impl LocalReceiver {
                 Ticket::Message(entry) => self.in_hand = Some(entry),
                 Ticket::Batch(batch) => self.take_batch(batch),
                 Ticket::Lane(lane) => {
-                    self.in_hand = self.along.queue.lanes.take(lane);
+                    self.in_hand = self.rest.queue.lanes.take(lane);
                     self.lane = self.in_hand.is_some().then_some((lane, 1));
                 }
             }
         }
+    }
+
+    /// Looks out for the next batch for a moment, where they have come one after another: a publisher that is about
+    /// to hand over the next one need not pay for a wake-up then.
+    fn await_batch(&mut self) -> bool {
+        if !std::mem::take(&mut self.batched) {
+            return false;
+        }
+        (0..LOOK_OUT).any(|_| {
+            std::hint::spin_loop();
+            !self.rest.queue.ready_is_empty()
+        })
     }
 
     /// Takes a batch along: for itself where it is handled soon, else for whoever comes first.
@@ -189,10 +214,10 @@ impl LocalReceiver {
             return;
         }
         if is_soon_done {
-            self.along.behind = Some(batch);
+            self.rest.behind = Some(batch);
         } else {
-            self.along.unpack(batch);
-            self.along.pass_on();
+            self.rest.unpack(batch);
+            self.rest.pass_on();
         }
     }
 
@@ -209,13 +234,13 @@ impl LocalReceiver {
     fn give(&mut self) -> Option<Received> {
         let entry = self.empty_hand()?;
         self.settle_kept(&entry);
-        self.along.count_done();
+        self.rest.count_done();
         Some(entry.received)
     }
 
     fn settle_kept(&self, entry: &Entry) {
         if let Some(sequence) = entry.sequence() {
-            self.along.queue.settle_kept(sequence, echo_log::Settlement::Done);
+            self.rest.queue.settle_kept(sequence, echo_log::Settlement::Done);
         }
     }
 
@@ -223,29 +248,29 @@ impl LocalReceiver {
     fn finish(&mut self) {
         if self.handed_out
             && let Some(entry) = &mut self.in_hand
-            && let Some(next) = self.along.next_behind()
+            && let Some(next) = self.rest.next_behind()
         {
             self.handed_out = false;
             entry.queued_at = 0;
             let done = std::mem::replace(&mut entry.received.message, next);
-            self.along.settled.push(done);
-            return self.along.count_done();
+            self.rest.settled.push(done);
+            return self.rest.count_done();
         }
         if let Some(entry) = self.empty_hand() {
             self.settle_kept(&entry);
-            self.along.settled.push(entry.received.message);
-            self.along.count_done();
+            self.rest.settled.push(entry.received.message);
+            self.rest.count_done();
         }
     }
 
     fn unpark(&mut self) {
         if std::mem::take(&mut self.parked) {
-            self.along.queue.idle.unpark(self.along.id);
+            self.rest.queue.idle.unpark(self.rest.id);
         }
     }
 
     fn retry(&mut self, entry: Entry, delay: Duration) {
-        let queue = &self.along.queue;
+        let queue = &self.rest.queue;
         if let Some(sequence) = entry.sequence() {
             let (attempts, due) = (entry.received.message.attempt(), due_in(delay));
             queue.settle_kept(sequence, echo_log::Settlement::Again { attempts, due });
@@ -288,7 +313,7 @@ impl LocalReceiver {
 
     /// The message in hand as what goes into the log follows from it.
     fn follows(&self) -> Option<Follows> {
-        let queue = &self.along.queue;
+        let queue = &self.rest.queue;
         self.handed_out().map(|entry| {
             let Received { topic, message } = entry.received.clone();
             let slot = queue.kept.get().map(|kept| kept.slot.id());
@@ -312,16 +337,20 @@ impl Receiver for LocalReceiver {
             return Poll::Ready(true);
         }
         self.flush();
-        self.along.queue.idle.park(self.along.id, cx.waker());
+        if self.await_batch() && self.take() {
+            return Poll::Ready(true);
+        }
+        self.rest.queue.room.grant_all();
+        self.rest.queue.idle.park(self.rest.id, cx.waker());
         self.parked = true;
         // What came between the first look and parking woke nobody.
         if self.take() {
             self.unpark();
             // While this one counted as woken, nobody else was.
-            self.along.pass_on();
+            self.rest.pass_on();
             return Poll::Ready(true);
         }
-        if self.along.queue.is_over() {
+        if self.rest.queue.is_over() {
             self.unpark();
             return Poll::Ready(false);
         }
@@ -334,8 +363,8 @@ impl Receiver for LocalReceiver {
 
     fn lend(&mut self) -> Option<Lent<'_>> {
         let entry = self.in_hand.as_ref().filter(|_| self.handed_out)?;
-        let waited = self.along.queue.clock_duration(entry.queued_at);
-        Some(Lent { received: &entry.received, waited, rest: Some(&mut self.along) })
+        let waited = self.rest.queue.clock_duration(entry.queued_at);
+        Some(Lent { received: &entry.received, waited, rest: Some(&mut self.rest) })
     }
 
     fn settle(&mut self, settlement: Settlement) {
@@ -350,7 +379,7 @@ impl Receiver for LocalReceiver {
     }
 
     fn offer(&mut self, topic: &Topic, message: BaseMessage) -> Offer {
-        let bus = match self.along.queue.bus() {
+        let bus = match self.rest.queue.bus() {
             Ok(bus) => bus,
             Err(error) => return Offer::Refused(error),
         };
@@ -367,8 +396,8 @@ impl Receiver for LocalReceiver {
     fn commit(&mut self, effects: Vec<Received>) -> BoxFuture<'_, Result<(), PublishError>> {
         Box::pin(async move {
             // What this receiver has settled may be the very room that it is about to wait for.
-            self.along.share();
-            let bus = self.along.queue.bus()?;
+            self.rest.share();
+            let bus = self.rest.queue.bus()?;
             if self.lasts(&bus, &effects) {
                 return self.commit_kept(&bus, effects, Bound::Wait).await;
             }
@@ -384,10 +413,10 @@ impl Receiver for LocalReceiver {
         change: Change,
     ) -> BoxFuture<'_, Result<(), CommitError>> {
         Box::pin(async move {
-            self.along.share();
-            let bus = self.along.queue.bus()?;
+            self.rest.share();
+            let bus = self.rest.queue.bus()?;
             let key = self.current().and_then(|received| received.message.key());
-            let put = bus.put(self.along.queue.name(), key, change);
+            let put = bus.put(self.rest.queue.name(), key, change);
             if bus.keeps() {
                 bus.keep(effects, Bound::Wait, self.follows(), Some(put), None).await?;
                 self.empty_hand();
@@ -401,7 +430,7 @@ impl Receiver for LocalReceiver {
 
     fn bury(&mut self, letter: Received) -> BoxFuture<'_, Result<(), PublishError>> {
         Box::pin(async move {
-            let bus = self.along.queue.bus()?;
+            let bus = self.rest.queue.bus()?;
             if self.lasts(&bus, std::slice::from_ref(&letter)) {
                 return self.commit_kept(&bus, vec![letter], Bound::Past).await;
             }
@@ -416,7 +445,7 @@ impl Receiver for LocalReceiver {
     }
 
     fn flush(&mut self) {
-        self.along.flush();
+        self.rest.flush();
     }
 }
 
@@ -424,7 +453,7 @@ impl Drop for LocalReceiver {
     fn drop(&mut self) {
         self.settle(Settlement::Again(Duration::ZERO));
         self.flush();
-        let Along { id, queue, local, behind, .. } = &mut self.along;
+        let Rest { id, queue, local, behind, .. } = &mut self.rest;
         if let Some((lane, _)) = self.lane.take() {
             queue.call_out(lane);
         }
@@ -433,7 +462,7 @@ impl Drop for LocalReceiver {
         queue.give_back(next.map(Ticket::Message).chain(std::iter::from_fn(|| local.pop())));
         self.unpark();
         // If it was woken for work that it now leaves to others, somebody else must come.
-        self.along.queue.idle.wake_one();
+        self.rest.queue.idle.wake_one();
     }
 }
 

@@ -10,6 +10,10 @@
 //! fence between their two steps, so at least one of them sees the other, and nobody waits beside free room.
 //! A wait that is dropped leaves the line, or gives back what it was granted. `tests/room_model.rs` tries every
 //! interleaving of this.
+//!
+//! Waking a publisher costs more than handling many messages, and a queue that is nearly full keeps its workers busy
+//! all the same. So settling grants nothing until an eighth of the room is free; [`Room::grant_all`] grants whatever
+//! there is, for workers that have nothing to do, and for those who have waited long enough.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -23,6 +27,8 @@ const CLOSED: usize = 1 << (usize::BITS - 1);
 #[derive(Debug)]
 pub(super) struct Room {
     capacity: u64,
+    /// How much must be free before settling grants any of it.
+    worth_waking: u64,
     line: AtomicUsize,
     waiting: Mutex<Waiting>,
     /// What was given back unused: never a message.
@@ -57,6 +63,7 @@ impl Room {
     pub(super) fn new(capacity: usize) -> Self {
         Self {
             capacity: capacity as u64,
+            worth_waking: capacity as u64 / 8,
             line: AtomicUsize::new(0),
             waiting: Mutex::new(Waiting::default()),
             returned: AtomicU64::new(0),
@@ -80,7 +87,7 @@ impl Room {
         }
         let mut wanted = wanted.min(self.capacity);
         while wanted > 0 && !self.take(wanted) {
-            wanted = wanted.min(self.capacity.saturating_sub(self.held())) / 2;
+            wanted = wanted.min(self.free()) / 2;
         }
         wanted
     }
@@ -105,15 +112,31 @@ impl Room {
     pub(super) fn settle(&self, count: u64) {
         self.settled.fetch_add(count, Ordering::AcqRel);
         fence(Ordering::SeqCst);
-        if self.line.load(Ordering::Relaxed) & !CLOSED > 0 {
+        if self.is_waited_for() && self.free() >= self.worth_waking {
             self.grant(&mut self.waiting.lock());
         }
+    }
+
+    /// Gives those who wait whatever there is for them.
+    pub(super) fn grant_all(&self) {
+        if self.is_waited_for() {
+            self.grant(&mut self.waiting.lock());
+        }
+    }
+
+    fn is_waited_for(&self) -> bool {
+        self.line.load(Ordering::Relaxed) & !CLOSED > 0
+    }
+
+    fn free(&self) -> u64 {
+        self.capacity.saturating_sub(self.held())
     }
 
     /// Gives reserved room back that no message took.
     pub(super) fn unreserve(&self, count: u64) {
         self.returned.fetch_add(count, Ordering::Relaxed);
         self.settle(count);
+        self.grant_all();
     }
 
     /// How many messages are held, those included that are about to be pushed.

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use echo_sdk::{PluginError, ProcessingStatus, Received};
+use echo_sdk::{BaseMessage, PluginError, ProcessingStatus, Received};
 
 use super::worker::WorkerStats;
 use crate::current::{self, Current};
@@ -51,7 +51,7 @@ impl From<Answer> for Ending {
 #[derive(Debug)]
 pub(super) struct Caller {
     /// What belongs to the message; current while its handler is polled.
-    current: Option<Box<Current>>,
+    pub(super) current: Current,
     stats: Arc<WorkerStats>,
     /// How many calls this one stands for where computing time is concerned; 0 when it is not measured.
     pub(super) weight: u64,
@@ -59,36 +59,31 @@ pub(super) struct Caller {
 
 impl Caller {
     pub(super) fn new(stats: Arc<WorkerStats>) -> Self {
-        Self { current: None, stats, weight: 0 }
-    }
-
-    /// What belongs to the message that comes next.
-    #[inline]
-    pub(super) fn belongings(&mut self) -> &mut Current {
-        self.current.get_or_insert_default()
+        Self { current: Current::default(), stats, weight: 0 }
     }
 
     /// Takes what the handler published.
     #[inline]
     pub(super) fn effects(&mut self) -> Vec<Received> {
-        match &mut self.current {
-            Some(current) if !current.effects.is_empty() => std::mem::take(&mut current.effects),
-            _ => Vec::new(),
+        match self.current.effects.is_empty() {
+            true => Vec::new(),
+            false => std::mem::take(&mut self.current.effects),
         }
     }
 
-    /// Polls a handler.
+    /// Polls the handler of a message.
     #[inline]
     pub(super) fn poll<F: Future<Output: Into<Answer>>>(
         &mut self,
+        message: &BaseMessage,
         handler: Pin<&mut Contained<F>>,
         cx: &mut Context<'_>,
     ) -> Poll<Answer> {
         if self.weight == 0 {
-            return current::with(&mut self.current, || handler.poll_caught(cx));
+            return current::with(&mut self.current, Some(message), || handler.poll_caught(cx));
         }
         let began = Instant::now();
-        let answer = current::with(&mut self.current, || handler.poll_caught(cx));
+        let answer = current::with(&mut self.current, Some(message), || handler.poll_caught(cx));
         let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let computed = nanos.saturating_mul(self.weight);
         self.stats.computed_nanos.fetch_add(computed, Ordering::Relaxed);
@@ -98,6 +93,7 @@ impl Caller {
     /// Waits for a handler that was polled and is not done, or for its deadline.
     pub(super) async fn wait<F: Future<Output: Into<Answer>>>(
         &mut self,
+        message: &BaseMessage,
         mut handler: Pin<&mut Contained<F>>,
         deadline: Option<Duration>,
     ) -> Answer {
@@ -111,7 +107,7 @@ impl Caller {
         let mut is_polled = true;
         poll_fn(|cx| {
             if !std::mem::take(&mut is_polled)
-                && let Poll::Ready(answer) = self.poll(handler.as_mut(), cx)
+                && let Poll::Ready(answer) = self.poll(message, handler.as_mut(), cx)
             {
                 return Poll::Ready(answer);
             }

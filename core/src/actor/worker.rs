@@ -110,9 +110,11 @@ impl Worker {
             let reason = "the workers that had it in hand were cut off each time".to_owned();
             return slot.give_up(&mut *self.receiver, reason, tally).await;
         }
-        let belongings = caller.belongings();
-        belongings.collects = true;
-        let handling = Handling::begin_at(&mut belongings.trace, &slot.telemetry, topic, message);
+        caller.current.collects = true;
+        let (handling, scope) = Handling::begin_recorded(&slot.telemetry, topic, message);
+        if scope.is_some() {
+            caller.current.trace = scope;
+        }
         let answer = {
             let route = match &slot.middleware {
                 None => Route::Straight { handler: plugin.process_message(topic, message) },
@@ -121,14 +123,14 @@ impl Worker {
                 }
             };
             let mut handler = pin!(Contained::new(route));
-            match poll_fn(|cx| Poll::Ready(caller.poll(handler.as_mut(), cx))).await {
+            match poll_fn(|cx| Poll::Ready(caller.poll(message, handler.as_mut(), cx))).await {
                 Poll::Ready(answer) => answer,
                 Poll::Pending => {
                     // Others need not wait for this handler.
                     if let Some(rest) = rest {
                         rest.share();
                     }
-                    caller.wait(handler, slot.delivering.deadline).await
+                    caller.wait(message, handler, slot.delivering.deadline).await
                 }
             }
         };

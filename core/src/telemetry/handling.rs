@@ -70,31 +70,21 @@ impl Handling {
         topic: &Topic,
         message: &BaseMessage,
     ) -> (Self, TraceScope) {
-        let mut scope = TraceScope::default();
-        let handling = Self::begin_at(&mut scope, telemetry, topic, message);
-        (handling, scope)
+        let (handling, scope) = Self::begin_recorded(telemetry, topic, message);
+        (handling, scope.unwrap_or_else(|| message.trace_context().into()))
     }
 
-    /// [`begin`](Self::begin)s, and sets the place that the handler works at.
+    /// The same, with the place only where it is not the message's own.
     #[inline]
-    pub(crate) fn begin_at(
-        scope: &mut TraceScope,
+    pub(crate) fn begin_recorded(
         telemetry: &HostTelemetry,
         topic: &Topic,
         message: &BaseMessage,
-    ) -> Self {
-        let span = match telemetry.exports().tracer() {
-            Some(tracer) => {
-                let span = Self::begin_span(tracer, telemetry, topic, message);
-                *scope = span::context_of(&span).into();
-                Some(span)
-            }
-            None => {
-                scope.go_to(message);
-                None
-            }
-        };
-        Self { span }
+    ) -> (Self, Option<TraceScope>) {
+        let tracer = telemetry.exports().tracer();
+        let span = tracer.map(|tracer| Self::begin_span(tracer, telemetry, topic, message));
+        let scope = span.as_ref().map(|span| span::context_of(span).into());
+        (Self { span }, scope)
     }
 
     #[inline(never)]

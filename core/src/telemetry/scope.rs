@@ -2,55 +2,47 @@
 
 use std::sync::Arc;
 
-use echo_sdk::{BaseMessage, TraceContext, TraceIds};
+use echo_sdk::TraceContext;
 
 use crate::current::{self, Current};
 
 /// A place in a trace, or none. Cheap to clone: nothing is allocated for it.
 #[derive(Debug, Clone, Default)]
-pub struct TraceScope {
-    /// All zero where there is none.
-    ids: TraceIds,
-    state: Option<Arc<str>>,
+pub struct TraceScope(Option<Place>);
+
+#[derive(Debug, Clone)]
+struct Place {
+    trace_id: [u8; 16],
+    span_id: [u8; 8],
+    flags: u8,
+    tracestate: Option<Arc<str>>,
 }
 
 impl TraceScope {
     /// The place as messages carry it.
     pub fn context(&self) -> Option<TraceContext> {
-        let TraceIds { trace_id, span_id, flags } = self.ids;
-        let tracestate = self.state.as_deref().map(str::to_owned);
-        (trace_id != [0; 16]).then_some(TraceContext { trace_id, span_id, flags, tracestate })
-    }
-
-    /// Goes to the place that a message was made at. This is done for every message, so the ids are copied straight
-    /// out of it.
-    #[inline]
-    pub(super) fn go_to(&mut self, message: &BaseMessage) {
-        if self.state.is_some() {
-            self.state = None;
-        }
-        match message.trace_place() {
-            Some((ids, state)) => {
-                self.ids = *ids;
-                if let Some(state) = state {
-                    self.state = Some(Arc::from(state));
-                }
-            }
-            None => self.ids = TraceIds::default(),
-        }
+        self.0.as_ref().map(|place| TraceContext {
+            trace_id: place.trace_id,
+            span_id: place.span_id,
+            flags: place.flags,
+            tracestate: place.tracestate.as_deref().map(str::to_owned),
+        })
     }
 }
 
 impl From<Option<TraceContext>> for TraceScope {
     fn from(context: Option<TraceContext>) -> Self {
-        let Some(context) = context else { return Self::default() };
-        let TraceContext { trace_id, span_id, flags, tracestate } = context;
-        Self { ids: TraceIds { trace_id, span_id, flags }, state: tracestate.map(Arc::from) }
+        Self(context.map(|context| Place {
+            trace_id: context.trace_id,
+            span_id: context.span_id,
+            flags: context.flags,
+            tracestate: context.tracestate.map(Arc::from),
+        }))
     }
 }
 
 /// Runs `f` at a place in a trace: what it publishes, logs and asks for on this thread belongs there.
 pub fn with_trace<R>(scope: &TraceScope, f: impl FnOnce() -> R) -> R {
-    let mut current = Some(Box::new(Current { trace: scope.clone(), ..Current::default() }));
-    current::with(&mut current, f)
+    let mut current = Current { trace: Some(scope.clone()), ..Current::default() };
+    current::with(&mut current, None, f)
 }

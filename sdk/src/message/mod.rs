@@ -19,8 +19,7 @@ pub use builder::{MessageBuilder, MessageError};
 pub use fields::{FieldError, Fields};
 pub use form::Form;
 pub use json::JsonText;
-pub use raw::TraceIds;
-use raw::{MessageRef, Part};
+use raw::{MessageRef, Part, TraceIds};
 
 use crate::{Topic, TraceContext};
 
@@ -135,16 +134,12 @@ impl BaseMessage {
 
     /// Where in a distributed trace the message was made, if its sender says so.
     pub fn trace_context(&self) -> Option<TraceContext> {
-        let (TraceIds { trace_id, span_id, flags }, tracestate) = self.trace_place()?;
-        let (trace_id, span_id, flags) = (*trace_id, *span_id, *flags);
-        Some(TraceContext { trace_id, span_id, flags, tracestate: tracestate.map(str::to_owned) })
-    }
-
-    /// The same as it stands in the message: the ids, and the trace state.
-    #[inline]
-    pub fn trace_place(&self) -> Option<(&TraceIds, Option<&str>)> {
-        let is_traced = self.is_traced();
-        is_traced.then(|| (self.content.trace(), self.content.text(Part::TraceState)))
+        if !self.is_traced() {
+            return None;
+        }
+        let TraceIds { trace_id, span_id, flags } = *self.content.trace();
+        let tracestate = self.content.text(Part::TraceState).map(str::to_owned);
+        Some(TraceContext { trace_id, span_id, flags, tracestate })
     }
 
     /// The fields that the sender added beside what every message has: names and values, as headers of NATS

@@ -46,13 +46,10 @@ pub(crate) struct RawMessage {
 /// Where in a trace a message was made, its trace state aside; all zero where it was made in none.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct TraceIds {
-    /// The id of the trace.
-    pub trace_id: [u8; 16],
-    /// The id of the span.
-    pub span_id: [u8; 8],
-    /// The W3C flags.
-    pub flags: u8,
+pub(crate) struct TraceIds {
+    pub(crate) trace_id: [u8; 16],
+    pub(crate) span_id: [u8; 8],
+    pub(crate) flags: u8,
 }
 
 pub(crate) const SECTIONS: usize = 8;
