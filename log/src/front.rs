@@ -26,8 +26,10 @@ pub(crate) struct Gathered {
     pub(crate) messages: usize,
     /// Transactions, for each of which somebody may wait.
     pub(crate) commits: usize,
-    /// It holds messages or values.
+    /// It holds messages or values that settle nothing.
     pub(crate) adds: bool,
+    /// It holds some that come with the settlement of others.
+    pub(crate) pays: bool,
     /// Somebody waits for a message that an earlier batch holds.
     pub(crate) has_duplicates: bool,
     /// Somebody waits, though there may be nothing to write; it waits for no company.
@@ -202,7 +204,9 @@ impl Front {
         }
         transaction.done.iter().for_each(|(slot, seq)| writer.ack(slot.0, *seq));
         transaction.state.iter().for_each(|(key, value)| writer.value(key, *value));
-        gathered.adds |= transaction.adds();
+        let settles = !transaction.done.is_empty();
+        gathered.adds |= transaction.adds() && !settles;
+        gathered.pays |= transaction.adds() && settles;
         let durable = if gathered.frames.len() > body {
             gathered.commits += 1;
             frame::finish(&mut gathered.frames, start);
@@ -268,9 +272,11 @@ impl Front {
         Durable::of(self.gathered.flushed.get_or_insert_default())
     }
 
-    /// Resolves when it is worth to try again what was refused for want of room.
-    pub(crate) fn room(&mut self) -> Durable {
+    /// Resolves when it is worth to try again what was refused for want of room; `settles` says that it is a
+    /// transaction that settles messages.
+    pub(crate) fn room(&mut self, settles: bool) -> Durable {
         match &self.gate {
+            Gate::Narrow { commits: true, .. } if settles => self.turn(),
             Gate::Narrow { .. } => Durable::of(&self.opening),
             Gate::Shut(error) => Durable::done(Err(error.clone())),
             Gate::Open => self.turn(),

@@ -7,15 +7,28 @@ use crate::LogError;
 use crate::compact::Compaction;
 use crate::frame;
 use crate::front::Gate;
-use crate::room::SPARES;
+use crate::index::Segment;
+use crate::room::{HELD, SPARES};
 use crate::writer::{Failure, LOOK_FOR_ROOM, SETTLEMENT, Writer};
+
+/// A tour through the segments that moves what each of them holds.
+#[derive(Debug, Default)]
+pub(crate) struct Around {
+    /// The last segment of the tour.
+    until: u32,
+    /// How many bytes have to be settled before the next one.
+    settled: u64,
+}
 
 impl Writer {
     pub(crate) fn keep_house(&mut self) -> io::Result<()> {
         self.free_segments()?;
         if self.files.spares() >= SPARES || !self.is_stuck() {
-            match self.look_for_spares(SPARES) {
-                Ok(()) => self.open_gate(),
+            match self.look_for_spares(SPARES, HELD) {
+                Ok(()) => {
+                    self.look_again = None;
+                    self.open_gate();
+                }
                 Err(Failure::NoRoom(error)) => {
                     self.look_again = Some(Instant::now() + LOOK_FOR_ROOM);
                     self.narrow_gate(error);
@@ -59,15 +72,23 @@ impl Writer {
         }
     }
 
-    /// Leaves what is left of the current segment to what makes room: half of it to commits, which take some
-    /// as well, all of it to acknowledgements. The reserve behind it is not for commits.
+    /// Lets nothing in that only adds. Commits, which take some room as well, come in while there is some of what is
+    /// held, or else in the first half of the current segment: the rest is left to acknowledgements, and the reserve
+    /// behind it.
     pub(crate) fn narrow_gate(&self, error: LogError) {
         let half = self.files.size / 2;
         let is_early = self.current.as_ref().is_some_and(|current| current.end <= half);
-        let commits = is_early && self.files.spares() > 0;
+        let commits = self.free() > HELD || is_early && self.files.spares() > 0;
         let mut front = self.shared.front.lock();
+        let began = commits && matches!(front.gate, Gate::Narrow { commits: false, .. });
         if !matches!(front.gate, Gate::Shut(_)) {
             front.gate = Gate::Narrow { error, commits };
+        }
+        if began {
+            // Some of those who wait may come in.
+            let opening = std::mem::take(&mut front.opening);
+            drop(front);
+            opening.complete(Ok(()));
         }
     }
 
@@ -79,23 +100,36 @@ impl Writer {
             return;
         }
         let Some(current) = &self.current else { return };
-        let (first_id, next_id) = {
+        let (first_id, next_id, is_open) = {
             let front = self.shared.front.lock();
-            (front.window.first_number(), front.window.next_number())
+            let is_open = matches!(front.gate, Gate::Open);
+            (front.window.first_number(), front.window.next_number(), is_open)
         };
+        let size = u64::from(self.files.size);
+        let room = size.saturating_sub(current.end.into()) + self.free() as u64 * size;
         let index = self.shared.index.lock();
         let sealed = index.segments.iter().filter(|(number, _)| **number != current.number);
-        let size = u64::from(self.files.size);
         let garbage: u64 = sealed.clone().map(|(_, it)| size.saturating_sub(it.live)).sum();
         let Some((oldest, segment)) = sealed.clone().next() else { return };
-        let ids = segment.ids_below.min(next_id).saturating_sub(first_id);
         let each = (frame::HEAD + SETTLEMENT) as u64;
-        let cost = segment.live + segment.entries * each + ids * 32;
-        let room = size.saturating_sub(current.end.into()) + self.files.spare_bytes();
-        let begins = match self.files.spares() {
-            SPARES.. => garbage > index.live_bytes() + 2 * size,
-            // One that is more than half full would be moved for nothing, over and over.
-            _ => garbage >= size && cost <= room.min(size / 2),
+        let to_move = |it: &Segment| it.live + it.entries * each;
+        let ids = segment.ids_below.min(next_id).saturating_sub(first_id);
+        let cost = to_move(segment) + ids * 32;
+        let begins = if is_open {
+            garbage > index.live_bytes() + 2 * size
+        } else if garbage >= size && cost <= room.min(size / 2) {
+            true
+        } else {
+            // One that is more than half full is moved for what stands behind it alone; half a segment of that may
+            // be ids. Once around is enough, until more was settled.
+            let worth: u64 = sealed.map(|(_, it)| size.saturating_sub(to_move(it))).sum();
+            let is_on = *oldest <= self.around.until;
+            let may_begin = is_on || index.settled >= self.around.settled;
+            let begins = may_begin && worth >= size + size / 2 && cost + size / 8 <= room;
+            if begins && !is_on {
+                self.around = Around { until: current.number, settled: index.settled + size };
+            }
+            begins
         };
         if begins {
             self.compaction = Some(Compaction::of(*oldest));

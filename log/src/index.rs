@@ -69,6 +69,8 @@ pub(crate) struct Index {
     pub(crate) replaying: bool,
     /// Messages and values that were given up.
     pub(crate) damaged: u64,
+    /// The bytes of all messages that nobody waits for any more.
+    pub(crate) settled: u64,
 }
 
 impl Index {
@@ -129,6 +131,7 @@ impl Index {
 
     fn remove(&mut self, seq: u64) {
         if let Some(live) = self.messages.remove(&seq) {
+            self.settled += u64::from(live.at.len);
             self.remove_live(live.at);
         }
     }

@@ -242,7 +242,12 @@ impl Log {
 
     /// Resolves when what was refused for want of space is worth another try.
     pub fn room(&self) -> Durable {
-        self.shared().hand_over(Front::room)
+        self.shared().hand_over(|front| front.room(false))
+    }
+
+    /// The same for a transaction that settles messages: for those there is room earlier.
+    pub fn room_to_settle(&self) -> Durable {
+        self.shared().hand_over(|front| front.room(true))
     }
 
     /// Says what a slot makes of a message. It is written with the next batch, in the order of calls;

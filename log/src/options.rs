@@ -22,7 +22,7 @@ pub struct Options {
     pub sync: SyncPolicy,
     /// The size of a segment file in bytes, kept between 64 KiB and 1 GiB. A record takes at most a quarter.
     pub segment_size: u32,
-    /// The most bytes that all files take; at least four segments.
+    /// The most bytes that all files take; at least six segments.
     pub max_bytes: u64,
     /// The most messages that may wait at once, each of which takes about 100 bytes of memory.
     pub max_messages: usize,
@@ -51,7 +51,7 @@ impl Options {
     /// The same with sizes brought within what is possible.
     pub(crate) fn checked(mut self) -> Self {
         self.segment_size = self.segment_size.clamp(64 << 10, 1 << 30).next_multiple_of(4096);
-        self.max_bytes = self.max_bytes.max(4 * u64::from(self.segment_size));
+        self.max_bytes = self.max_bytes.max(6 * u64::from(self.segment_size));
         self.remembered_ids = self.remembered_ids.min(self.segment_size as usize / 64);
         self
     }

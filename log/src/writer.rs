@@ -16,11 +16,12 @@ use crate::disk::{DiskFile, is_no_space};
 use crate::files::Files;
 use crate::frame::{self, Stamp};
 use crate::front::{Gathered, Sleep};
+use crate::house::Around;
 use crate::index::{Live, Location};
 use crate::log::{Shared, unix_seconds};
 use crate::options::SyncPolicy;
 use crate::record::{self, Op, ops};
-use crate::room::{Content, SPARES};
+use crate::room::Content;
 use crate::{Settlement, SlotId};
 
 /// How often it looks for room when there was none.
@@ -78,9 +79,12 @@ pub(crate) struct Writer {
     pub(crate) next_number: u64,
     /// Settlements that are not written yet; they wait for room if there is none.
     pub(crate) settled: Vec<Unwritten>,
+    /// The disk had no room for the last file that was to be made.
+    pub(crate) is_disk_full: bool,
     /// There was no room; when to look again.
     pub(crate) look_again: Option<Instant>,
     pub(crate) compaction: Option<Compaction>,
+    pub(crate) around: Around,
     /// What was to be moved found no room; when to try again.
     pub(crate) move_again: Option<Instant>,
     /// Since when something is written and not synced.
@@ -107,8 +111,10 @@ impl Writer {
             before,
             next_number,
             settled: Vec::new(),
+            is_disk_full: false,
             look_again: None,
             compaction: None,
+            around: Around::default(),
             move_again: None,
             unsynced_since: None,
             told: 0,
@@ -171,8 +177,7 @@ impl Writer {
 
     /// When there is something to do even if nothing comes.
     fn deadline(&self) -> Option<Instant> {
-        let is_wanted = self.files.spares() < SPARES || !self.settled.is_empty();
-        let room = self.look_again.filter(|_| is_wanted);
+        let room = self.look_again;
         let sync = match (self.shared.options.sync, self.unsynced_since) {
             (SyncPolicy::Interval(interval), Some(since)) => since.checked_add(interval),
             _ => None,
@@ -231,7 +236,11 @@ impl Writer {
     /// Writes moved records and what has gathered, with some of what was settled, in this order.
     fn write(&mut self, moves: &Moves, gathered: &mut Gathered) -> Result<(), Failure> {
         let written = self.add_settled(&mut gathered.frames);
-        let content = if gathered.adds { Content::Added } else { Content::Said };
+        let content = match gathered {
+            Gathered { adds: true, .. } => Content::Added,
+            Gathered { pays: true, .. } => Content::Paid,
+            _ => Content::Said,
+        };
         let len = moves.frames.len() + gathered.frames.len();
         if self.fits(len, content) {
             let done = self.write_part(&moves.frames, &mut gathered.frames, content);

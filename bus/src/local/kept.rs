@@ -91,6 +91,12 @@ impl LocalTransport {
             match durable.hand_over(&mut batch) {
                 // What became of that batch does not matter here.
                 Err(NotPut::Log(LogError::Busy)) => drop(durable.log.turn().await),
+                // There is room for it before there is for others, unless the disk is full.
+                Err(NotPut::Log(LogError::Quota { .. } | LogError::NoSpace { .. }))
+                    if bound == Bound::Wait && batch.follows.is_some() =>
+                {
+                    drop(durable.log.room_to_settle().await);
+                }
                 done => return Ok(done?),
             }
         }

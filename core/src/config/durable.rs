@@ -93,8 +93,8 @@ impl DurableConfig {
             let fault = "`bus.durable.segment_size` is not between 64kb and 1gb";
             return Some(("/bus/durable/segment_size", fault));
         }
-        if self.max_size / 4 < self.segment_size {
-            let fault = "`bus.durable.max_size` is less than four times `segment_size`; a log needs that many files";
+        if self.max_size / 6 < self.segment_size {
+            let fault = "`bus.durable.max_size` is less than six times `segment_size`; a log needs that many files";
             return Some(("/bus/durable/max_size", fault));
         }
         let is_small = !self.topics.is_empty() && self.segment_size / 4 < max_payload + RECORD;

@@ -221,7 +221,7 @@ proptest! {
 
     #[test]
     fn settling_what_waits_makes_room_again(
-        segments in 4..9u64,
+        segments in 6..11u64,
         ids in prop_oneof![Just(8usize), Just(1usize << 17)],
         steps in steps(),
     ) {
@@ -237,9 +237,9 @@ proptest! {
 /// A batch takes several records where slots have settled much. Its messages stand in the first.
 #[test]
 fn what_is_written_is_not_told_as_refused_for_what_comes_behind() {
-    const AGAIN: u16 = 10_000;
-    let mut full = Full::new(4, 1 << 10);
-    // Into the second of four segments, so that a spare and the reserve are left.
+    const AGAIN: u16 = 15_000;
+    let mut full = Full::new(6, 1 << 10);
+    // Into the second of six segments.
     assert!((0..80).all(|_| full.publish(1, 1000, 1, &[])));
     assert_eq!(full.log.stats().segments, 2);
     let (slot, seq) = (full.slots[0], full.waiting(0)[0]);

@@ -1,6 +1,7 @@
 //! A disk that loses what was not synced, and fails when it is told to; and the tests that need one.
 
 mod faults;
+mod forward;
 mod full;
 mod model;
 

@@ -312,6 +312,6 @@ proptest! {
 
     #[test]
     fn what_was_confirmed_is_the_case_where_there_is_no_room(steps in steps()) {
-        Model::new(4).run(&steps);
+        Model::new(6).run(&steps);
     }
 }
