@@ -12,6 +12,7 @@ use std::ptr::NonNull;
 
 use echo_sdk::{BaseMessage, Received, Topic, TraceContext};
 
+use crate::state::InHand;
 use crate::telemetry::TraceScope;
 
 /// What belongs to the message in hand.
@@ -22,6 +23,8 @@ pub(crate) struct Current {
     pub(crate) collects: bool,
     /// What was collected so far.
     pub(crate) effects: Vec<Received>,
+    /// The managed state, which changes along with that.
+    pub(crate) state: InHand,
     /// The place in a trace that is worked at, where that is not the one that the message was made at.
     pub(crate) trace: Option<TraceScope>,
     /// The message itself, where the plugin has middleware.
@@ -88,9 +91,21 @@ pub(crate) fn add_effect(topic: &Topic, message: BaseMessage) -> Option<BaseMess
     message
 }
 
-/// Drops the effects so far of the message in hand.
+/// Drops the effects so far of the message in hand, and what it changed of its state.
 pub(crate) fn clear_effects() {
-    look(|current, _| current.effects.clear());
+    look(|current, _| {
+        current.effects.clear();
+        current.state.undo();
+    });
+}
+
+/// Reads or changes the state of the message whose handler is at work here, if there is one.
+pub(crate) fn state<R>(f: impl FnOnce(&mut InHand, &BaseMessage) -> R) -> Option<R> {
+    look(|current, message| match message {
+        Some(message) if current.collects => Some(f(&mut current.state, message)),
+        _ => None,
+    })
+    .flatten()
 }
 
 /// Says which message is in hand, or that none is any more.

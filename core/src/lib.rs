@@ -19,6 +19,7 @@ mod actor;
 mod current;
 mod pool;
 mod registry;
+mod state;
 
 pub use config::Config;
 pub use host::{Host, HostBuilder, HostError, Refused, ShutdownReport, Unfinished};

@@ -6,6 +6,7 @@
 mod attempt;
 pub(crate) mod context;
 mod slot;
+mod stateful;
 mod worker;
 
 use std::panic::AssertUnwindSafe;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use echo_bus::state::States;
 use echo_bus::{Receiver, RetryPolicy, Settlement, Slot, Transport};
 use echo_sdk::contract::dead::{self, DeadLetter};
 use echo_sdk::{
@@ -13,6 +14,7 @@ use uuid::Uuid;
 
 use crate::host::DeadLetters;
 use crate::middleware::{Ending, SlotMiddleware};
+use crate::state::InHand;
 use crate::telemetry::{HostTelemetry, SlotMetrics};
 
 /// The rules by which a slot delivers.
@@ -44,10 +46,10 @@ pub(super) struct Tally {
     pub(super) delivered: u64,
     pub(super) acknowledged: u64,
     forwarded: u64,
-    retried: u64,
-    failed: u64,
+    pub(super) retried: u64,
+    pub(super) failed: u64,
     dead: u64,
-    published: u64,
+    pub(super) published: u64,
 }
 
 /// A slot at work.
@@ -61,6 +63,8 @@ pub(crate) struct SlotRuntime {
     pub(crate) dead_letters: Arc<DeadLetters>,
     /// What stands around the handler; most slots have none.
     pub(crate) middleware: Option<SlotMiddleware>,
+    /// The managed state; most slots have none.
+    pub(crate) states: Option<Arc<dyn States>>,
 }
 
 /// Commits effects if it is one that can be taken without waiting; gives them back otherwise.
@@ -85,13 +89,15 @@ fn offer_only(
 }
 
 /// What is to become of a message.
-enum Verdict {
+pub(super) enum Verdict {
     /// Publish these, then it is done; a forwarded message is among them.
     Commit { effects: Vec<Received>, forwarded: bool },
     /// Deliver it again after so long, as the handler asked or because it failed.
     Again(Duration),
     /// It is dead, for this reason.
     Dead(String),
+    /// Nothing any more.
+    Settled,
 }
 
 impl SlotRuntime {
@@ -101,12 +107,28 @@ impl SlotRuntime {
         receiver: &mut dyn Receiver,
         ending: Ending,
         effects: Vec<Received>,
+        state: &mut InHand,
         tally: &mut Tally,
     ) {
+        let Ok(change) = self.settle_opened(receiver, state.take(), tally).await else {
+            return;
+        };
         let Some(Received { message, .. }) = receiver.current() else {
             return;
         };
-        let verdict = match self.judge(ending, message, effects, tally) {
+        let verdict = match (self.judge(ending, message, effects, tally), change) {
+            (Verdict::Commit { effects, forwarded }, Some(change)) => {
+                let committed = (effects, change);
+                let counted = (&mut state.conflicts, &mut *tally);
+                match self.commit_state(receiver, committed, forwarded, counted).await {
+                    Some(verdict) => verdict,
+                    // It is handled again.
+                    None => return,
+                }
+            }
+            (verdict, _) => verdict,
+        };
+        let verdict = match verdict {
             Verdict::Commit { effects, forwarded } if !effects.is_empty() => {
                 self.commit(receiver, effects, forwarded, tally).await
             }
@@ -122,6 +144,7 @@ impl SlotRuntime {
                 receiver.settle(Settlement::Again(delay));
             }
             Verdict::Dead(reason) => self.give_up(receiver, reason, tally).await,
+            Verdict::Settled => {}
         }
     }
 
@@ -240,7 +263,12 @@ impl SlotRuntime {
     }
 
     /// The bus does not take a handler's effects.
-    fn not_taken(&self, receiver: &dyn Receiver, error: &str, tally: &mut Tally) -> Verdict {
+    pub(super) fn not_taken(
+        &self,
+        receiver: &dyn Receiver,
+        error: &str,
+        tally: &mut Tally,
+    ) -> Verdict {
         tally.failed += 1;
         let text = format!("what it published was not taken: {error}");
         match receiver.current() {

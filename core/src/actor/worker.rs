@@ -97,6 +97,11 @@ impl Worker {
     #[inline]
     async fn handle<P: Plugin>(&mut self, plugin: &P, caller: &mut Caller, tally: &mut Tally) {
         let slot = &*self.slot;
+        if slot.states.is_some()
+            && !slot.begin_state(&mut *self.receiver, &mut caller.current.state, tally).await
+        {
+            return;
+        }
         let Some(Lent { received: Received { topic, message }, waited, rest }) =
             self.receiver.lend()
         else {
@@ -135,7 +140,8 @@ impl Worker {
             }
         };
         let effects = caller.effects();
-        let is_plain = effects.is_empty() && !handling.is_recorded();
+        let is_plain =
+            effects.is_empty() && !handling.is_recorded() && !caller.current.state.is_opened();
         if is_plain && matches!(answer, Answer::Acknowledged) {
             // Most messages end here.
             tally.acknowledged += 1;
@@ -143,7 +149,8 @@ impl Worker {
         }
         let ending = Ending::from(answer);
         handling.end(Outcome::from(&ending));
-        slot.settle(&mut *self.receiver, ending, effects, tally).await;
+        let state = &mut caller.current.state;
+        slot.settle(&mut *self.receiver, ending, effects, state, tally).await;
     }
 
     /// Takes the next message in hand; false when the worker is to end.

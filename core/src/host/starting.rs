@@ -9,7 +9,8 @@ use std::sync::Arc;
 use echo_bus::{BusError, RetryPolicy, Slot, SlotOptions, Transport};
 use echo_sdk::contract::system::{HOST_READY, HostEvent, PLUGIN_REFUSED, PluginRefused};
 use echo_sdk::{
-    Manifest, MessageTransport, Overflow, Pattern, PluginContext, PluginError, WorkerPoolConfig,
+    Manifest, MessageTransport, Overflow, Pattern, PluginContext, PluginError, StateKind,
+    WorkerPoolConfig,
 };
 use parking_lot::RwLock;
 use tokio::runtime::Handle;
@@ -28,6 +29,7 @@ use crate::registry::{
     Managed, Node, OrderError, PluginRegistry, RegistryError, announce, initialisation_order, node,
 };
 use crate::schema::Schemas;
+use crate::state::PluginState;
 use crate::telemetry::{Exports, HostTelemetry, SlotMetrics};
 
 pub(super) struct Starting {
@@ -244,6 +246,7 @@ impl Starting {
         if let Some(middleware) = &middleware {
             transport = middleware.transport(transport);
         }
+        let state = PluginState { kind: manifest.state, states: self.transport.states(name) };
         let context = PluginContext::new(
             name,
             manifest.version.as_str(),
@@ -251,6 +254,7 @@ impl Starting {
             transport,
             Arc::new(telemetry.clone()),
         );
+        let context = context.with_state(Arc::new(state));
         let Made { actor, runtime, library } = match candidate.source {
             Source::BuiltIn(make) => {
                 let actor = make(context).map_err(failed(name, "made"))?;
@@ -296,6 +300,8 @@ impl Starting {
             counters: Counters::default(),
             dead_letters: Arc::clone(&self.dead_letters),
             middleware,
+            states: (manifest.state != StateKind::None)
+                .then(|| self.transport.states(&manifest.name)),
         }))
     }
 

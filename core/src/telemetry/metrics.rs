@@ -37,6 +37,7 @@ const RETRIED: &str = "echo_messages_retried_total";
 const FAILED: &str = "echo_messages_failed_total";
 const DEAD: &str = "echo_messages_dead_total";
 const DROPPED: &str = "echo_messages_dropped_total";
+const STATE_CONFLICTS: &str = "echo_state_conflicts_total";
 const QUEUE_DEPTH: &str = "echo_queue_depth";
 const QUEUE_WAIT: &str = "echo_queue_wait_seconds";
 const HANDLING: &str = "echo_handling_seconds";
@@ -101,6 +102,12 @@ pub const METRICS: &[MetricInfo] = &[
         MetricKind::Counter,
         Unit::Count,
         "Messages dropped for want of room, where the slot's policy says so.",
+    ),
+    slot_metric(
+        STATE_CONFLICTS,
+        MetricKind::Counter,
+        Unit::Count,
+        "Handlers that ran again since somebody else had changed their state meanwhile.",
     ),
     slot_metric(
         QUEUE_DEPTH,
@@ -197,6 +204,8 @@ pub struct SlotMetrics {
     pub dead: Counter,
     /// Messages dropped for want of room.
     pub dropped: Counter,
+    /// Handlers that ran again since their state had changed meanwhile.
+    pub state_conflicts: Counter,
     /// Messages in the slot.
     pub queue_depth: Gauge,
     /// How long messages waited in the queue, in seconds.
@@ -227,6 +236,7 @@ impl SlotMetrics {
             failed: counter!(FAILED, "slot" => label()),
             dead: counter!(DEAD, "slot" => label()),
             dropped: counter!(DROPPED, "slot" => label()),
+            state_conflicts: counter!(STATE_CONFLICTS, "slot" => label()),
             queue_depth: gauge!(QUEUE_DEPTH, "slot" => label()),
             queue_wait: histogram!(QUEUE_WAIT, "slot" => label()),
             handling: histogram!(HANDLING, "slot" => label()),

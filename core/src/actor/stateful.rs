@@ -1,0 +1,125 @@
+//! What a slot with managed state does besides: before a handler is called, and with what it changed.
+
+use std::time::Duration;
+
+use echo_bus::state::{Change, CommitError};
+use echo_bus::{Receiver, RetryPolicy, Settlement};
+use echo_sdk::{PluginError, Received, StateError};
+
+use super::slot::{SlotRuntime, Tally, Verdict};
+use crate::state::{InHand, Opened};
+
+/// How long a handler that somebody was quicker than waits before it runs again: longer each time, below the last.
+const AFTER_CONFLICT: RetryPolicy =
+    RetryPolicy { base: Duration::from_micros(500), max: Duration::from_millis(50) };
+
+impl SlotRuntime {
+    /// Prepares the state of the message in hand; says whether the message is to be handled. One that comes again
+    /// and is in its state already is settled instead.
+    pub(super) async fn begin_state(
+        &self,
+        receiver: &mut dyn Receiver,
+        in_hand: &mut InHand,
+        tally: &mut Tally,
+    ) -> bool {
+        in_hand.begin(receiver.origin());
+        let (Some(states), Some(origin)) = (&self.states, in_hand.origin) else { return true };
+        let Some(Received { message, .. }) = receiver.current() else { return true };
+        if message.attempt() < 2 {
+            return true;
+        }
+        let key = message.key().map(str::to_owned);
+        match states.load(key.as_deref()).await {
+            Ok(document) if document.taken(origin).is_some() => {
+                self.settle_taken(receiver, document, tally).await;
+                false
+            }
+            Ok(_) => true,
+            Err(error) => {
+                // Whether it was handled to its end nobody knows.
+                self.stay(receiver, &error.to_string(), tally);
+                false
+            }
+        }
+    }
+
+    /// Settles what was opened, where the answer does not matter any more; gives back what is to be committed.
+    pub(super) async fn settle_opened(
+        &self,
+        receiver: &mut dyn Receiver,
+        opened: Option<Opened>,
+        tally: &mut Tally,
+    ) -> Result<Option<Change>, ()> {
+        let Some(opened) = opened else { return Ok(None) };
+        match opened.taken() {
+            Ok(document) => {
+                self.settle_taken(receiver, document, tally).await;
+                Err(())
+            }
+            Err(opened) => Ok(opened.change()),
+        }
+    }
+
+    async fn settle_taken(
+        &self,
+        receiver: &mut dyn Receiver,
+        document: echo_bus::state::Document,
+        tally: &mut Tally,
+    ) {
+        match receiver.settle_taken(document).await {
+            Ok(()) => tally.acknowledged += 1,
+            Err(error) => self.stay(receiver, &error.to_string(), tally),
+        }
+    }
+
+    /// Commits what a handler published and changed; `None` where it is to run again at once, its message in hand.
+    pub(super) async fn commit_state(
+        &self,
+        receiver: &mut dyn Receiver,
+        (effects, change): (Vec<Received>, Change),
+        forwarded: bool,
+        (conflicts, tally): (&mut u16, &mut Tally),
+    ) -> Option<Verdict> {
+        let count = effects.len() as u64;
+        let committing = receiver.commit_state(effects, change);
+        let patience = self.delivering.commit_patience;
+        match tokio::time::timeout(patience, committing).await {
+            Ok(Ok(())) => {
+                *conflicts = 0;
+                tally.published += count;
+                // Settled already; settling with empty hands does nothing.
+                Some(Verdict::Commit { effects: Vec::new(), forwarded })
+            }
+            Ok(Err(CommitError::Conflict)) => {
+                *conflicts = conflicts.saturating_add(1);
+                self.metrics.state_conflicts.increment(1);
+                let Received { message, .. } = receiver.current()?;
+                tokio::time::sleep(AFTER_CONFLICT.delay(message, *conflicts)).await;
+                None
+            }
+            Ok(Err(CommitError::State(StateError::Failed(text)))) => {
+                self.stay(receiver, &text, tally);
+                Some(Verdict::Settled)
+            }
+            Ok(Err(error)) => Some(self.not_taken(receiver, &error.to_string(), tally)),
+            Err(_) => {
+                let patience = echo_sdk::duration::format(patience);
+                let text = format!("what it published found no room within {patience}");
+                self.stay(receiver, &text, tally);
+                Some(Verdict::Settled)
+            }
+        }
+    }
+
+    /// Keeps a message that could not be settled: it comes again, even after its last attempt, since nobody knows
+    /// whether its state was put.
+    fn stay(&self, receiver: &mut dyn Receiver, error: &str, tally: &mut Tally) {
+        tally.failed += 1;
+        tally.retried += 1;
+        let Some(Received { message, .. }) = receiver.current() else { return };
+        let delay = self.delivering.retry.delay(message, message.attempt());
+        let error = PluginError::ProcessingError(format!("its state was not taken: {error}"));
+        tracing::warn!(slot = self.slot.name(), %error, ?delay, "a message stays");
+        receiver.settle(Settlement::Again(delay));
+    }
+}
