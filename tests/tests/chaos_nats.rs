@@ -1,5 +1,5 @@
 //! Three hosts on one NATS server, killed and started at random: every durable message is acknowledged, none is lost,
-//! and what each led to is there once.
+//! what each led to is there once, and the managed state of each key has counted each message once.
 //!
 //! A host is this test's own program, started once more as [`host`]. Some thousand messages by default;
 //! `CHAOS_MESSAGES=500000 cargo test -p echo-tests --release --test chaos_nats -- --nocapture` is the long run.
@@ -16,7 +16,9 @@ use async_nats::jetstream::{self, consumer, stream};
 use echo_bus::{Receiver, Settlement, SlotOptions, Transport};
 use echo_core::{Config, Host};
 use echo_nats::{DurableOptions, DurableTopics, NatsOptions, NatsTransport};
-use echo_sdk::{BaseMessage, Overflow, Pattern, ProcessingStatus, Received, Topic};
+use echo_sdk::{
+    BaseMessage, Manifest, Overflow, Pattern, ProcessingStatus, Received, StateKind, Topic,
+};
 use echo_tests::scripted::{WithHandler, handler, manifest, workers};
 use echo_tests::server::NatsServer;
 use futures_util::TryStreamExt;
@@ -37,6 +39,9 @@ const KILLS: u64 = 20;
 
 /// One message of so many has an ordering key.
 const KEYED: u64 = 20;
+
+/// One message of so many without a key counts in the state that these share.
+const SHARED: u64 = 40;
 
 /// How long without any progress is too long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -66,6 +71,10 @@ async fn host() {
     let Ok(url) = std::env::var(URL) else { return };
     let handling = handler(|context, _, message| async move {
         let number: u64 = message.json()?;
+        if message.key().is_some() || number % SHARED == 1 {
+            let count = context.state().get::<u64>("count").await?.unwrap_or_default();
+            context.state().set("count", &(count + 1)).await?;
+        }
         let done = context.message_builder().data(&number);
         let done = message.key().into_iter().fold(done, |done, key| done.key(key)).build()?;
         context.publish(&format!("done.{}", number % 10), done).await?;
@@ -73,7 +82,8 @@ async fn host() {
     });
     let bus = connect(url).await;
     let host = Host::builder().config(Config::default()).transport(Arc::new(bus));
-    let host = host.with(manifest("worker", &["work.>"], workers(8)), handling);
+    let worker = manifest("worker", &["work.>"], workers(8));
+    let host = host.with(Manifest { state: StateKind::Shared, ..worker }, handling);
     let _host = host.start().await.unwrap();
     println!("\nready");
     // Ends with whoever started it.
@@ -137,6 +147,18 @@ async fn judge(mut done: Box<dyn Receiver>, all: u64, count: Arc<AtomicU64>) -> 
         done.flush();
     }
     judge
+}
+
+/// How often each state was to count, by key.
+fn counts(all: u64) -> BTreeMap<Option<String>, u64> {
+    let mut counts = BTreeMap::new();
+    for number in 0..all {
+        let key = message(number).message.key().map(str::to_owned);
+        if key.is_some() || number % SHARED == 1 {
+            *counts.entry(key).or_default() += 1;
+        }
+    }
+    counts
 }
 
 /// Waits until so many are done.
@@ -218,9 +240,20 @@ async fn hosts_are_killed_at_random_and_every_message_is_acknowledged() {
         by_key.values().all(|numbers| numbers.is_sorted()),
         "a key keeps its order: {by_key:?}"
     );
+    let states = bus.states("worker");
+    let expected = counts(all);
+    let mut counted = BTreeMap::new();
+    for key in expected.keys() {
+        let document = states.load(key.as_deref()).await.unwrap();
+        let count = document.entries.get("count").map(|json| serde_json::from_slice(json).unwrap());
+        counted.insert(key.clone(), count.unwrap_or(0_u64));
+    }
+    assert_eq!(counted, expected, "each state has counted each message once");
     let twice = times.iter().filter(|times| **times > 1).count();
     println!(
-        "{all} messages, {KILLS} kills, {took:?}: all acknowledged, {twice} seen twice by the judge"
+        "{all} messages, {KILLS} kills, {took:?}: all acknowledged, {twice} seen twice by the judge; \
+         {} states count exactly",
+        counted.len()
     );
 }
 

@@ -3,7 +3,9 @@
 //!
 //! The host is this program again, started with the name of its part and a variable that makes it act. It speaks a line
 //! for each event: `+n` once the publish of message n is confirmed, `!n` when the handler has it in hand, `-n` when
-//! what the handler published with its acknowledgement arrives, so that the acknowledgement is in the log.
+//! what the handler published with its acknowledgement arrives, so that the acknowledgement is in the log. Messages
+//! with a key count in its managed state, and that line then goes on with the key and the count that it came to: each
+//! count of a key is one message's, and none is left out.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,14 +14,14 @@
     reason = "a test fails by panicking, and its host speaks by standard output"
 )]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use echo_core::{Config, Host};
-use echo_sdk::{Pattern, PluginContext, PluginError, ProcessingStatus};
+use echo_sdk::{Manifest, Pattern, PluginContext, PluginError, ProcessingStatus, StateKind};
 use echo_tests::scripted::{Answer, WithHandler, handler, manifest, workers};
 
 /// Tells the host where its log is.
@@ -33,9 +35,14 @@ fn rounds() -> u64 {
     std::env::var("KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
 }
 
-fn say(sign: char, number: u64) {
+fn say(sign: char, what: impl std::fmt::Display) {
     let mut out = std::io::stdout().lock();
-    out.write_all(format!("{sign}{number}\n").as_bytes()).unwrap();
+    out.write_all(format!("{sign}{what}\n").as_bytes()).unwrap();
+}
+
+/// The ordering key of a message; every other one has one.
+fn key(number: u64) -> Option<String> {
+    number.is_multiple_of(2).then(|| format!("k{}", number % 16))
 }
 
 /// Handles a message: what it makes of it takes effect with its acknowledgement. Some are tried twice.
@@ -44,8 +51,15 @@ async fn work(context: PluginContext, number: u64, attempt: u16) -> Answer {
     match number % 10 {
         3 if attempt == 1 => return Ok(ProcessingStatus::RetryLater(Duration::from_millis(5))),
         7 if attempt == 1 => return Err(PluginError::ProcessingError("tried again".into())),
-        _ => context.publish_data("done.work", &number).await?,
+        _ => {}
     }
+    let mut done = number.to_string();
+    if let Some(key) = key(number) {
+        let count = context.state().get::<u64>("count").await?.unwrap_or_default() + 1;
+        context.state().set("count", &count).await?;
+        done = format!("{number} {key} {count}");
+    }
+    context.publish_data("done.work", &done).await?;
     Ok(ProcessingStatus::Acknowledged)
 }
 
@@ -61,7 +75,7 @@ async fn host() {
     let host = Host::builder()
         .config(config)
         .with(
-            manifest("work", &["work.in"], workers(4)),
+            Manifest { state: StateKind::Keyed, ..manifest("work", &["work.in"], workers(4)) },
             handler(|context, _, message| async move {
                 work(context, message.json()?, message.attempt()).await
             }),
@@ -69,7 +83,7 @@ async fn host() {
         .with(
             manifest("done", &["done.>"], workers(1)),
             handler(|_, _, message| async move {
-                say('-', message.json()?);
+                say('-', message.json::<String>()?);
                 Ok(ProcessingStatus::Acknowledged)
             }),
         );
@@ -89,7 +103,10 @@ async fn host() {
 
 async fn publish(client: PluginContext, first: u64) {
     for number in first.. {
-        client.publish_data("work.in", &number).await.unwrap();
+        let message = client.message_builder().data(&number);
+        let key = key(number);
+        let message = key.iter().fold(message, |message, key| message.key(key));
+        client.publish("work.in", message.build().unwrap()).await.unwrap();
         say('+', number);
     }
 }
@@ -144,6 +161,8 @@ impl Drop for Running {
 struct Heard {
     confirmed: BTreeSet<u64>,
     acknowledged: BTreeSet<u64>,
+    /// By key, which message each count is of.
+    counts: BTreeMap<String, BTreeMap<u64, u64>>,
 }
 
 impl Heard {
@@ -151,10 +170,31 @@ impl Heard {
         let number = |sign| line.strip_prefix(sign).and_then(|n: &str| n.parse::<u64>().ok());
         if let Some(number) = number('+') {
             self.confirmed.insert(number);
-        } else if let Some(number) = number('-') {
-            self.acknowledged.insert(number);
+        } else if let Some(done) = line.strip_prefix('-') {
+            self.hear_done(done);
         } else if let Some(number) = number('!') {
             assert!(!self.acknowledged.contains(&number), "{number} was acknowledged and is back");
+        }
+    }
+
+    fn hear_done(&mut self, done: &str) {
+        let mut words = done.split(' ');
+        let Some(number) = words.next().and_then(|number| number.parse().ok()) else { return };
+        self.acknowledged.insert(number);
+        if let (Some(key), Some(count)) = (words.next(), words.next()) {
+            let counts = self.counts.entry(key.to_owned()).or_default();
+            let other = *counts.entry(count.parse().unwrap()).or_insert(number);
+            assert_eq!(number, other, "both came to {count} in {key}");
+        }
+    }
+
+    /// Holds the counts to it that each message counted once: none is left out and none had two.
+    fn check_counts(&self) {
+        for (key, counts) in &self.counts {
+            let all = counts.len() as u64;
+            assert_eq!(counts.keys().next_back(), Some(&all), "{key} has counted something else");
+            let messages: BTreeSet<_> = counts.values().collect();
+            assert_eq!(messages.len() as u64, all, "{key} has counted a message twice");
         }
     }
 
@@ -176,6 +216,7 @@ fn a_host_that_is_killed_loses_nothing_and_handles_nothing_again() {
             heard.hear(&running.next());
         }
         running.kill().iter().for_each(|line| heard.hear(line));
+        heard.check_counts();
     }
     let running = Running::start(dir.path(), None);
     while !heard.lost().is_empty() {
@@ -184,6 +225,8 @@ fn a_host_that_is_killed_loses_nothing_and_handles_nothing_again() {
             Err(_) => panic!("confirmed and lost: {:?}", heard.lost()),
         }
     }
+    heard.check_counts();
+    assert_eq!(heard.counts.len(), 8);
     let (confirmed, acknowledged) = (heard.confirmed.len(), heard.acknowledged.len());
     println!("{} kills, {confirmed} confirmed, {acknowledged} acknowledged", rounds());
     assert!(confirmed as u64 > 10 * rounds(), "only {confirmed} were confirmed");

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::message::{MessageView, OwnedMessage};
-use super::{Answer, Fault, Op};
+use super::{Answer, Bytes, Fault, HostCall, HostOp, Op};
 use crate::message::raw::tests::{FOREIGN_FREED, Flaw, foreign};
 use crate::message::raw::{MessageRef, Part, SECTIONS};
 use crate::{
@@ -102,6 +102,29 @@ fn a_message_that_breaks_the_rules_is_refused() {
     }
     // SAFETY: there is nothing to read at null.
     assert!(unsafe { MessageView::NONE.adopt() }.is_err());
+}
+
+#[test]
+fn a_call_that_knows_fewer_fields_is_read_as_far_as_it_goes() {
+    let older = HostCall {
+        size: std::mem::offset_of!(HostCall, value) as u32,
+        op: HostOp::Request.code(),
+        topic: Bytes::lend("a.b"),
+        timeout_nanos: 7,
+        value: Bytes::lend("is not there"),
+        ..HostCall::NONE
+    };
+    // SAFETY: there are as many bytes as it says, and what it lends is this test's.
+    let (read, value) = unsafe {
+        let read = HostCall::read(&raw const older);
+        (read, read.value.slice())
+    };
+    assert_eq!((HostOp::from_code(read.op), read.timeout_nanos), (Some(HostOp::Request), 7));
+    assert_eq!(value, Ok(&b""[..]));
+    let newer = HostCall { size: u32::MAX, value: Bytes::lend("[1]"), ..older };
+    // SAFETY: no more is read than this version has.
+    let value = unsafe { HostCall::read(&raw const newer).value.slice() };
+    assert_eq!(value, Ok(&b"[1]"[..]));
 }
 
 fn error_of(answer: Answer) -> String {

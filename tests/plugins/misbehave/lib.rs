@@ -95,6 +95,7 @@ impl Misbehave {
                 context.reply(message, &json!([heard.topic, heard.message.data()?])).await?;
             }
             "measure" => measure(context),
+            "state" => state(context, message).await?,
             "keep the context" => *KEPT.lock().unwrap() = Some(context.clone()),
             "keep a thread" => keep_a_thread(),
             other => return Err(PluginError::InvalidData(format!("no such order: {other}"))),
@@ -114,6 +115,20 @@ async fn publish(context: &PluginContext, message: &BaseMessage) -> Result<(), P
     context.try_publish("out.tried", own(3)?)?;
     context.publish("out.same", message.clone()).await?;
     Ok(())
+}
+
+async fn state(context: &PluginContext, message: &BaseMessage) -> Result<(), PluginError> {
+    let state = context.state();
+    let count = state.get::<u64>("count").await?.unwrap_or_default() + 1;
+    state.set("count", &count).await?;
+    state.set_json("raw", b"[1, 2]").await?;
+    state.delete("old").await?;
+    let (missing, raw) = (state.get::<Value>("missing").await?, state.get::<Value>("raw").await?);
+    assert!(state.set("", &1).await.is_err());
+    context
+        .reply(message, &json!({ "count": count, "missing": missing, "raw": raw }))
+        .await
+        .map_err(PluginError::from)
 }
 
 fn measure(context: &PluginContext) {

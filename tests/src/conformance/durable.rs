@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use echo_bus::Settlement;
+use serde_json::json;
 use tokio::time::Instant;
 
+use super::state::{change, entry};
 use super::{Bed, keyed, message, take, take_all};
 
 /// Once `publish` has returned, a host that is killed loses nothing.
@@ -86,4 +88,23 @@ pub async fn a_retry_outlives_the_host(bed: Bed) {
     let (number, _) = take(&mut slot.receiver()).await.unwrap();
     assert_eq!(number, 1);
     assert!(asked.elapsed() >= Duration::from_secs(1) || bed.name() == "local");
+}
+
+/// What was committed for a durable message outlives a host that is killed, and that message does not count again.
+pub async fn state_outlives_the_host_and_counts_each_message_once(bed: Bed) {
+    let slot = bed.slot("counter", &["durable.>"], 100).await;
+    let mut receiver = slot.receiver();
+    for number in 1..=5 {
+        bed.publish("durable.a", keyed("k", number)).await;
+        assert_eq!(take(&mut receiver).await.unwrap().0, number);
+        let base = bed.bus.states("counter").load(Some("k")).await.unwrap();
+        receiver.commit_state(Vec::new(), change(base, number)).await.unwrap();
+    }
+    bed.bus.close();
+    bed.bus.closed().await;
+    drop((receiver, slot));
+    let bed = bed.kill_and_start_again().await;
+    assert_eq!(entry(&*bed.bus, Some("k"), "count").await, Some(json!(5)));
+    let slot = bed.slot("counter", &["durable.>"], 100).await;
+    assert!(bed.never(take(&mut slot.receiver())).await);
 }

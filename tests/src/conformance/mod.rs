@@ -23,6 +23,7 @@ pub mod order;
 pub mod pressure;
 pub mod requests;
 pub mod retries;
+pub mod state;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -155,6 +156,12 @@ macro_rules! sentences {
             effects: a_commit_publishes_and_settles,
                 a_commit_that_fails_publishes_nothing_and_leaves_the_message_in_hand,
                 bury_goes_past_all_bounds_and_settles;
+            state: what_is_set_is_committed_with_the_acknowledgement,
+                what_is_set_is_dropped_on_any_other_answer,
+                each_key_of_each_slot_has_a_state_of_its_own,
+                who_was_quicker_wins_and_the_other_runs_again,
+                a_commit_on_what_is_not_the_latest_does_nothing,
+                a_state_that_is_too_large_is_refused;
             requests: a_request_gets_the_first_answer,
                 a_request_that_nobody_hears_says_so_at_once,
                 a_request_that_nobody_answers_times_out;
@@ -207,7 +214,8 @@ macro_rules! sentences {
                 what_was_settled_does_not_come_back,
                 what_was_in_hand_comes_back,
                 a_second_message_of_an_id_is_dropped,
-                a_retry_outlives_the_host;
+                a_retry_outlives_the_host,
+                state_outlives_the_host_and_counts_each_message_once;
         }
     };
     (hosts, $then:ident, $ground:ty) => {

@@ -6,7 +6,7 @@ use echo_sdk::testing::{When, message, request};
 use echo_sdk::{Health, LogLevel, Plugin, PluginError, ProcessingStatus, Topic};
 use serde_json::json;
 
-use crate::kit::{echo, handle, load, load_with, misbehave, wait};
+use crate::kit::{Copy, echo, handle, load, load_with, misbehave, replace, wait};
 
 fn order(what: &str) -> echo_sdk::BaseMessage {
     request(&json!({ "do": what }))
@@ -97,6 +97,33 @@ fn a_plugin_subscribes_and_hears() {
     });
     let heard = probe.replies().remove(0).message.json::<serde_json::Value>().unwrap();
     assert_eq!(heard, json!(["news.today", "sunny"]));
+}
+
+#[test]
+fn managed_state_crosses_the_boundary() {
+    let (library, probe) = load(misbehave());
+    probe.set_state("count", &41);
+    probe.set_state("old", &"x");
+    assert_eq!(handle(&library, order("state")).unwrap(), ProcessingStatus::Acknowledged);
+    let read = probe.replies().remove(0).message.json::<serde_json::Value>().unwrap();
+    assert_eq!(read, json!({ "count": 42, "missing": null, "raw": [1, 2] }));
+    assert_eq!(probe.state("count"), Some(json!(42)));
+    assert_eq!(probe.state("old"), None);
+}
+
+/// What a library of version 1.0 looks like: no addition is made use of on either side.
+#[test]
+fn a_library_of_an_older_minor_version_loads_and_has_no_state() {
+    let older = Copy::of(misbehave(), |bytes| {
+        let note = (b"Echo\0\0\0\0\x01\0\0\0\x01\0\0\0", b"Echo\0\0\0\0\x01\0\0\0\0\0\0\0");
+        replace(bytes, note.0, note.1);
+        replace(bytes, b"EchoCore\x01\0\0\0\x01\0\0\0", b"EchoCore\x01\0\0\0\0\0\0\0");
+    });
+    let (library, probe) = load(&older.path());
+    assert_eq!(handle(&library, order("publish")).unwrap(), ProcessingStatus::Acknowledged);
+    assert_eq!(probe.published().len(), 4);
+    let refused = handle(&library, order("state")).unwrap_err().to_string();
+    assert!(refused.contains("keeps no managed state"), "{refused}");
 }
 
 #[test]

@@ -74,7 +74,7 @@ async fn what_cannot_be_loaded_is_refused_and_the_host_runs_on() {
     ]);
     let host = Host::builder().enabled_dir(folder.path()).start().await.unwrap();
     for (name, words) in
-        [("text", "no ELF file"), ("old", "version 7.0"), ("lost", "`echo_entry_misbehavf`")]
+        [("text", "no ELF file"), ("old", "version 7.1"), ("lost", "`echo_entry_misbehavf`")]
     {
         let file = folder.path().join(name).display().to_string();
         let refused = host.refused().iter().find(|refused| refused.file == file);

@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use echo_bus::{LocalOptions, LocalTransport};
+use echo_bus::{LocalOptions, LocalTransport, Transport};
 use echo_core::{Config, Host};
 use echo_sdk::contract::dead::DeadLetter;
-use echo_sdk::{BaseMessage, Pattern, PluginContext, PluginError, ProcessingStatus, Topic};
+use echo_sdk::{
+    BaseMessage, Manifest, Pattern, PluginContext, PluginError, ProcessingStatus, StateKind, Topic,
+};
 use echo_tests::scripted::{Handler, WithHandler, handler, manifest, workers};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -15,7 +17,7 @@ use uuid::Uuid;
 
 use crate::LONGEST;
 use crate::crashing::Crashing;
-use crate::plan::{Answer, Message, Plan, SLOTS};
+use crate::plan::{Answer, KEYS, Message, Plan, SLOTS};
 
 /// What a handler says when it panics as it is to.
 pub const PLANNED: &str = "planned";
@@ -49,6 +51,8 @@ pub struct Seen {
     pub dead: Vec<Letter>,
     /// What may never be, whatever the plan.
     pub faults: Vec<String>,
+    /// What the managed state of each key has counted in each slot.
+    pub counted: HashMap<(usize, u8), usize>,
     running: [usize; 4],
     paused: [bool; 4],
 }
@@ -89,7 +93,8 @@ impl Stage {
 /// Runs a host through a plan.
 pub async fn live(plan: &Plan) -> Seen {
     let stage = Arc::new(Stage { plan: plan.clone(), seen: Mutex::default() });
-    let host = start(&stage).await;
+    let bus = LocalTransport::new(LocalOptions::default()).unwrap();
+    let host = start(&stage, bus.clone()).await;
     let mut published = host.watch(&Pattern::new(">").unwrap(), 1_000_000).await.unwrap();
     tokio::join!(publish(&host, plan), pause(&host, &stage));
     let report = host.shutdown().await;
@@ -99,20 +104,35 @@ pub async fn live(plan: &Plan) -> Seen {
     while let Some(received) = published.next().await {
         note(&mut stage.seen(), &received.topic, &received.message);
     }
-    std::mem::take(&mut *stage.seen())
+    let counted = counted(&bus).await;
+    Seen { counted, ..std::mem::take(&mut *stage.seen()) }
 }
 
-async fn start(stage: &Arc<Stage>) -> Host {
+/// What the states hold in the end.
+async fn counted(bus: &LocalTransport) -> HashMap<(usize, u8), usize> {
+    let mut counted = HashMap::new();
+    for (slot, (name, ..)) in SLOTS.into_iter().enumerate() {
+        for key in 0..KEYS {
+            let document = bus.states(name).load(Some(&format!("key-{key}"))).await.unwrap();
+            if let Some(json) = document.entries.get("count") {
+                counted.insert((slot, key), serde_json::from_slice(json).unwrap());
+            }
+        }
+    }
+    counted
+}
+
+async fn start(stage: &Arc<Stage>, bus: LocalTransport) -> Host {
     let plan = &stage.plan;
     let mut config = Config::default();
     config.shutdown.timeout = LONGEST;
-    let bus = LocalTransport::new(LocalOptions::default()).unwrap();
     let mut builder =
         Host::builder().config(config).transport(Arc::new(Crashing::new(bus, plan.clone())));
     for (slot, (name, patterns, is_scarce)) in SLOTS.into_iter().enumerate() {
         let mut pool = workers(plan.workers[slot]);
         pool["queue_size"] = json!(if is_scarce { plan.room } else { 100_000 });
-        builder = builder.with(manifest(name, patterns, pool), acting(stage, slot));
+        let manifest = Manifest { state: StateKind::Keyed, ..manifest(name, patterns, pool) };
+        builder = builder.with(manifest, acting(stage, slot));
     }
     builder.start().await.unwrap()
 }
@@ -125,6 +145,10 @@ fn acting(stage: &Arc<Stage>, slot: usize) -> Handler {
         async move {
             let (number, attempt) = (message.json::<usize>()?, message.attempt());
             let call = stage.begins(slot, number, attempt);
+            if message.key().is_some() {
+                let count = context.state().get::<usize>("count").await?.unwrap_or_default();
+                context.state().set("count", &(count + 1)).await?;
+            }
             let returned = act(&stage, &context, slot, number, attempt).await;
             stage.ends(slot, call);
             match returned {

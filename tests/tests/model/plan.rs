@@ -18,6 +18,9 @@ pub const SLOTS: [(&str, &[&str], bool); 4] = [
     ("aside", &["c.1", "c.1"], false),
 ];
 
+/// How many ordering keys there are.
+pub const KEYS: u8 = 3;
+
 /// Where a message goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum To {
@@ -194,7 +197,7 @@ fn message(depth: u32) -> BoxedStrategy<Message> {
     let script = move || {
         prop_oneof![2 => Just(Vec::new()), 2 => vec(attempt(depth), 1..4), 1 => vec(attempt(depth), 4..7)].boxed()
     };
-    let key = option::of(0_u8..3);
+    let key = option::of(0_u8..KEYS);
     (to, key, script(), script())
         .prop_map(|(to, key, first, second)| Message {
             number: 0,

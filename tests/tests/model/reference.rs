@@ -110,6 +110,13 @@ pub fn check(plan: &Plan, seen: &Seen) -> Result<(), TestCaseError> {
         let (slot, message) = (SLOTS[place.0].0, place.1);
         prop_assert_eq!(Some(course), predicted.courses.get(place), "{} in {}", message, slot);
     }
+    let mut counted: HashMap<(usize, u8), usize> = HashMap::new();
+    for ((slot, message), _) in predicted.courses.iter().filter(|(_, it)| it.dead.is_none()) {
+        if let Some(key) = messages[message].key {
+            *counted.entry((*slot, key)).or_default() += 1;
+        }
+    }
+    prop_assert_eq!(&seen.counted, &counted, "what managed state has counted");
     delays_are_kept(seen, &messages)?;
     keys_keep_their_order(seen, &messages)?;
     one_worker_keeps_the_order(plan, seen, &messages)
