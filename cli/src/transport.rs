@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use echo_bus::{Admission, Transport};
-use echo_core::config::{BusUrl, Config, NatsConfig};
+use echo_core::config::{BusUrl, Config, NatsConfig, StreamStorage};
 use echo_core::schema::Schemas;
 use echo_nats::{
-    Credentials, DurableOptions, DurableTopics, NatsError, NatsOptions, NatsTransport, Tls,
+    Credentials, DurableOptions, DurableTopics, NatsError, NatsOptions, NatsTransport, Storage, Tls,
 };
 
 use crate::exit::Failure;
@@ -76,11 +76,18 @@ fn durable(config: &Config) -> DurableOptions {
     let patterns: Vec<_> = topics.filter(|pattern| pattern.as_str() != DEAD).cloned().collect();
     let stream = config.bus.nats.stream.clone();
     let topics = (!patterns.is_empty()).then_some(DurableTopics { stream, patterns });
-    let NatsConfig { replicas, partitions, ack_wait, confirm_acks, .. } = config.bus.nats;
-    let topics = topics.into_iter().collect();
+    let NatsConfig { storage, replicas, max_age, max_bytes, prefetch, .. } = config.bus.nats;
+    let NatsConfig { partitions, ack_wait, confirm_acks, .. } = config.bus.nats;
     DurableOptions {
-        topics,
+        topics: topics.into_iter().collect(),
+        storage: match storage {
+            StreamStorage::File => Storage::File,
+            StreamStorage::Memory => Storage::Memory,
+        },
         replicas,
+        max_age,
+        max_bytes: max_bytes.and_then(|bytes| u64::try_from(bytes).ok()),
+        prefetch,
         partitions,
         ack_wait,
         confirm_acks,
@@ -106,7 +113,15 @@ mod tests {
         config.bus.nats.partitions = 4;
         config.bus.nats.ack_wait = Duration::from_secs(3);
         config.bus.nats.confirm_acks = true;
+        config.bus.nats.storage = StreamStorage::Memory;
+        config.bus.nats.max_age = Some(Duration::from_secs(60));
+        config.bus.nats.max_bytes = Some(1 << 30);
+        config.bus.nats.prefetch = 7;
+        config.bus.nats.replicas = 3;
         let durable = durable(&config);
+        let limits = (durable.max_age, durable.max_bytes, durable.prefetch);
+        assert_eq!(limits, (Some(Duration::from_secs(60)), Some(1 << 30), 7));
+        assert_eq!((durable.storage, durable.replicas), (Storage::Memory, 3));
         let said = (durable.partitions, durable.ack_wait, durable.confirm_acks);
         assert_eq!(said, (4, Duration::from_secs(3), true));
     }

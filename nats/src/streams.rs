@@ -82,6 +82,15 @@ fn check(options: &DurableOptions) -> Result<(), NatsError> {
         let value = echo_sdk::duration::format(options.ack_wait);
         return setting("ack_wait", value, "write 100ms or more");
     }
+    if options.prefetch == 0 {
+        return setting("prefetch", "0".to_owned(), "write 1 or more");
+    }
+    if let Some(age) = options.max_age.filter(|age| *age < Duration::from_millis(100)) {
+        return setting("max_age", echo_sdk::duration::format(age), "write 100ms or more");
+    }
+    if options.max_bytes == Some(0) {
+        return setting("max_bytes", "0".to_owned(), "write 1 or more, or leave it out");
+    }
     for DurableTopics { stream, .. } in &options.topics {
         let is_allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if stream.is_empty() || !stream.chars().all(is_allowed) {

@@ -89,6 +89,26 @@ impl BusConfig {
                 "`bus.nats.ack_wait` is below 1s; hosts say three times in it that they live",
             ),
             (
+                nats.max_age.is_some_and(|age| age < Duration::from_secs(1)),
+                "/bus/nats/max_age",
+                "`bus.nats.max_age` is below 1s; leave it out to keep messages until they are handled",
+            ),
+            (
+                nats.max_bytes.is_some_and(|bytes| bytes < self.max_payload),
+                "/bus/nats/max_bytes",
+                "`bus.nats.max_bytes` is less than `bus.max_payload`; a stream has room for one message at least",
+            ),
+            (
+                nats.prefetch == 0,
+                "/bus/nats/prefetch",
+                "`bus.nats.prefetch` is 0; a host takes 1 message at least, or none ever comes",
+            ),
+            (
+                !(1..=5).contains(&nats.replicas),
+                "/bus/nats/replicas",
+                "`bus.nats.replicas` is not between 1 and 5; a cluster keeps a stream on that many servers",
+            ),
+            (
                 nats.cert.is_some() != nats.key.is_some(),
                 "/bus/nats",
                 "`bus.nats.cert` and `bus.nats.key` go together; set both or none",
@@ -204,9 +224,25 @@ pub struct NatsConfig {
     pub key: Option<PathBuf>,
     /// The stream that keeps the durable topics: letters, digits, `-` and `_`. All hosts of a bus name the same.
     pub stream: String,
-    /// On how many servers of a cluster it is kept.
+    /// Where the durable topics and the dead letters are kept. All hosts of a bus say the same.
+    pub storage: StreamStorage,
+    /// On how many servers of a cluster they are kept. All hosts of a bus say the same.
     #[schemars(range(min = 1, max = 5))]
     pub replicas: usize,
+    /// How old a message becomes before its stream lets go of it, handled or not; without it, it stays until it is
+    /// handled. All hosts of a bus say the same.
+    #[serde(with = "duration::option")]
+    #[schemars(schema_with = "duration::schema")]
+    pub max_age: Option<Duration>,
+    /// How large the stream of the durable topics, and that of the dead letters, become at most, in bytes; past it
+    /// publishers get an error. Without it, as large as the server lets them. All hosts of a bus say the same.
+    #[serde(with = "size::option")]
+    #[schemars(schema_with = "size::schema")]
+    pub max_bytes: Option<usize>,
+    /// How many durable messages a slot of this host takes ahead of its workers at most, its queue's size aside; while
+    /// it is slow it takes fewer.
+    #[schemars(range(min = 1))]
+    pub prefetch: usize,
     /// Over how many partitions the ordering keys of durable topics are spread: as many keys are at work at a time,
     /// over all hosts of a slot. All hosts of a bus say the same.
     #[schemars(range(min = 1, max = 256))]
@@ -217,6 +253,17 @@ pub struct NatsConfig {
     pub ack_wait: Duration,
     /// Whether a durable message counts as handled only once the server has confirmed that it knows.
     pub confirm_acks: bool,
+}
+
+/// Where a NATS server keeps its streams.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StreamStorage {
+    /// On its disk.
+    #[default]
+    File,
+    /// In its memory: gone when the server ends.
+    Memory,
 }
 
 impl Default for NatsConfig {
@@ -231,7 +278,11 @@ impl Default for NatsConfig {
             cert: None,
             key: None,
             stream: "ECHO".to_owned(),
+            storage: StreamStorage::File,
             replicas: 1,
+            max_age: None,
+            max_bytes: None,
+            prefetch: 1024,
             partitions: 16,
             ack_wait: Duration::from_secs(30),
             confirm_acks: false,
@@ -242,6 +293,35 @@ impl Default for NatsConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn streams_that_make_no_sense_are_refused() {
+        let refused = |change: fn(&mut NatsConfig)| {
+            let mut config = BusConfig::default();
+            change(&mut config.nats);
+            config.faults().into_iter().map(|(place, _)| place).collect::<Vec<_>>()
+        };
+        assert!(refused(|_| {}).is_empty());
+        assert_eq!(refused(|it| it.max_age = Some(Duration::ZERO)), ["/bus/nats/max_age"]);
+        assert_eq!(refused(|it| it.max_bytes = Some(1024)), ["/bus/nats/max_bytes"]);
+        assert_eq!(refused(|it| it.prefetch = 0), ["/bus/nats/prefetch"]);
+        for replicas in [0, 6] {
+            let nats = NatsConfig { replicas, ..NatsConfig::default() };
+            let config = BusConfig { nats, ..BusConfig::default() };
+            assert_eq!(config.faults()[0].0, "/bus/nats/replicas");
+        }
+        let said = serde_json::json!({
+            "storage": "memory", "max_age": "7d", "max_bytes": "1gb", "prefetch": 10,
+        });
+        assert!(serde_json::from_value::<NatsConfig>(said).is_err(), "there are no days");
+        let said = serde_json::json!({
+            "storage": "memory", "max_age": "168h", "max_bytes": "1gb", "prefetch": 10,
+        });
+        let read: NatsConfig = serde_json::from_value(said).unwrap();
+        assert_eq!((read.storage, read.max_bytes), (StreamStorage::Memory, Some(1 << 30)));
+        let again = serde_json::to_value(&read).unwrap();
+        assert_eq!(serde_json::from_value::<NatsConfig>(again).unwrap(), read);
+    }
 
     #[test]
     fn a_bus_is_named_by_its_address() {

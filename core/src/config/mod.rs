@@ -19,7 +19,7 @@ mod size;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use bus::{BusConfig, BusUrl, BusUrlError, NatsConfig};
+pub use bus::{BusConfig, BusUrl, BusUrlError, NatsConfig, StreamStorage};
 pub use durable::{DurableConfig, DurableSync, DurableSyncError};
 pub use gateway::{
     Door, GatewayConfig, GatewayLimits, JwtAlgorithm, JwtConfig, Permissions, Secret, TlsConfig,

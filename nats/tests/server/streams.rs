@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::stream::{RetentionPolicy, StorageType};
+use echo_bus::{Settlement, Transport};
 use echo_nats::{DurableOptions, NatsError, NatsTransport, Storage};
 
 use crate::server::NatsServer;
@@ -56,7 +57,7 @@ async fn where_jetstream_is_off_only_what_does_not_last_works() {
     let mut without = options(&url);
     without.durable = DurableOptions::default();
     let bus = NatsTransport::connect(without).await.unwrap();
-    assert!(!echo_bus::Transport::features(&bus).durable);
+    assert!(!bus.features().durable);
     let slot = slot(&bus, "one", &["orders.>"]).await;
     publish(&bus, "orders.a", message(1)).await;
     assert_eq!(take_all(&mut slot.receiver(), 1).await, [1]);
@@ -95,7 +96,7 @@ async fn a_full_stream_refuses_and_drops_nothing() {
     let slot = slot(&bus, "one", &["orders.>"]).await;
     let mut taken = 0;
     let refused = loop {
-        match echo_bus::Transport::publish(&bus, &topic("orders.a"), message(taken)).await {
+        match bus.publish(&topic("orders.a"), message(taken)).await {
             Ok(()) => taken += 1,
             Err(error) => break error.to_string(),
         }
@@ -103,4 +104,82 @@ async fn a_full_stream_refuses_and_drops_nothing() {
     assert!(taken > 10 && refused.contains("maximum bytes exceeded"), "{taken}: {refused}");
     let all = take_all(&mut slot.receiver(), usize::try_from(taken).unwrap()).await;
     assert_eq!(all, (0..taken).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_old_is_gone() {
+    let server = NatsServer::start();
+    let mut options = options(&server.url());
+    options.durable.max_age = Some(Duration::from_secs(1));
+    let bus = NatsTransport::connect(options).await.unwrap();
+    drop(slot(&bus, "one", &["orders.>"]).await);
+    publish(&bus, "orders.a", message(1)).await;
+    assert_eq!(stream_info(&server.url(), STREAM).await.state.messages, 1);
+    until("it is gone", async || stream_info(&server.url(), STREAM).await.state.messages == 0)
+        .await;
+}
+
+#[tokio::test]
+async fn what_is_kept_in_memory_ends_with_the_server() {
+    for (storage, is_kept) in [(Storage::File, true), (Storage::Memory, false)] {
+        let mut server = NatsServer::start();
+        let mut options = options(&server.url());
+        options.durable.storage = storage;
+        let bus = NatsTransport::connect(options).await.unwrap();
+        let slot = slot(&bus, "one", &["orders.>"]).await;
+        publish(&bus, "orders.a", message(1)).await;
+        drop((slot, bus));
+        server.restart();
+        let context = async_nats::jetstream::new(tool(&server.url()).await);
+        assert_eq!(context.get_stream(STREAM).await.is_ok(), is_kept, "{storage:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_a_cluster_keeps_no_replicas() {
+    let server = NatsServer::start();
+    let mut options = options(&server.url());
+    options.durable.replicas = 3;
+    let error = NatsTransport::connect(options).await.unwrap_err().to_string();
+    assert!(error.contains(STREAM) && error.contains("replicas"), "{error}");
+}
+
+#[tokio::test]
+async fn a_host_takes_no_more_ahead_than_it_is_told() {
+    let server = NatsServer::start();
+    let mut options = options(&server.url());
+    options.durable.prefetch = 10;
+    let bus = NatsTransport::connect(options).await.unwrap();
+    let slot = slot(&bus, "one", &["orders.>"]).await;
+    bus.publish_all((0..100).map(|number| to("orders.a", message(number))).collect())
+        .await
+        .unwrap();
+    let out = async || {
+        let all = consumers(&server.url(), STREAM).await;
+        all.iter().map(|it| it.num_ack_pending).sum::<usize>()
+    };
+    until("it has taken as many as it may", async || out().await == 10).await;
+    let mut receiver = slot.receiver();
+    for number in 0..100 {
+        assert_eq!(take(&mut receiver).await.0, number);
+        assert!(out().await <= 10);
+        receiver.settle(Settlement::Done);
+    }
+}
+
+#[tokio::test]
+async fn settings_that_make_no_sense_are_refused() {
+    let server = NatsServer::start();
+    let refused: [(&str, fn(&mut DurableOptions)); 4] = [
+        ("partitions", |it| it.partitions = 0),
+        ("prefetch", |it| it.prefetch = 0),
+        ("max_age", |it| it.max_age = Some(Duration::from_millis(1))),
+        ("max_bytes", |it| it.max_bytes = Some(0)),
+    ];
+    for (key, change) in refused {
+        let mut options = options(&server.url());
+        change(&mut options.durable);
+        let error = NatsTransport::connect(options).await.unwrap_err().to_string();
+        assert!(error.contains(&format!("`{key}`")), "{error}");
+    }
 }
