@@ -102,6 +102,23 @@ async fn a_panicking_library_fails_its_message_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_library_has_the_state_of_each_key() {
+    let folder = enabled(&[("misbehave", misbehave())]);
+    let host = Host::builder().enabled_dir(folder.path()).start().await.unwrap();
+    let client = host.client("test");
+    let mut counts = Vec::new();
+    for key in [Some("a"), Some("b"), Some("a"), None, Some("a")] {
+        let message = client.message_builder().data(&json!({ "do": "state" }));
+        let message = key.into_iter().fold(message, |message, key| message.key(key));
+        let topic = "plugin.misbehave.do";
+        let answer = client.request(topic, message.build().unwrap(), Duration::from_secs(10)).await;
+        counts.push(answer.unwrap().data().unwrap()["count"].clone());
+    }
+    assert_eq!(counts, [1, 1, 2, 1, 3]);
+    let _it_says_that_it_likes_it_here = host.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_host_that_ends_leaves_no_library_behind() {
     let copy = renamed("host");
     let folder = enabled(&[("host", &copy.path())]);
