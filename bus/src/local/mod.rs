@@ -2,6 +2,7 @@
 
 mod delays;
 mod deliver;
+mod deque;
 mod durable;
 mod feed;
 mod idle;

@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use crossbeam::deque::{Injector, Steal, Stealer, Worker};
+use crossbeam::deque::{Steal, Stealer, Worker};
 use echo_sdk::{BaseMessage, Overflow, PublishError, Received, Topic};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use super::LocalTransport;
 use super::delays::Delays;
+use super::deque::{Own, Shared};
 use super::idle::Idle;
 use super::kept::Kept;
 use super::lanes::{LaneId, Lanes};
@@ -117,7 +118,7 @@ pub(super) struct Queue {
     overflow: Overflow,
     epoch: Instant,
     pub(super) room: Room,
-    pub(super) ready: Injector<Ticket>,
+    pub(super) ready: Shared<Ticket>,
     pub(super) lanes: Lanes,
     pub(super) idle: Idle,
     pub(super) stealers: ArcSwap<Vec<(u64, Stealer<Ticket>)>>,
@@ -167,7 +168,7 @@ impl Queue {
             overflow,
             epoch: Instant::now(),
             room: Room::new(capacity),
-            ready: Injector::new(),
+            ready: Shared::default(),
             lanes: Lanes::default(),
             idle: Idle::default(),
             stealers: ArcSwap::from_pointee(Vec::new()),
@@ -397,12 +398,13 @@ impl Queue {
 
     /// Takes a ticket: from the shared queue, along with some more for `local`, or else from another
     /// receiver.
-    pub(super) fn take(&self, local: &Worker<Ticket>, me: u64, batch: usize) -> Option<Ticket> {
+    pub(super) fn take(&self, local: &Own<Ticket>, me: u64, batch: usize) -> Option<Ticket> {
         loop {
-            let steal = if batch > 1 {
-                self.ready.steal_batch_with_limit_and_pop(local, batch)
-            } else {
-                self.ready.steal()
+            let steal = match local.made() {
+                _ if batch <= 1 => self.ready.steal(),
+                // One that never had anything has no queue of its own.
+                None if self.ready.is_empty() => Steal::Empty,
+                _ => self.ready.steal_batch_with_limit_and_pop(self.own(local, me), batch),
             };
             match steal {
                 Steal::Success(ticket) => return Some(ticket),
@@ -413,12 +415,12 @@ impl Queue {
         self.steal_from_others(local, me)
     }
 
-    fn steal_from_others(&self, local: &Worker<Ticket>, me: u64) -> Option<Ticket> {
+    fn steal_from_others(&self, local: &Own<Ticket>, me: u64) -> Option<Ticket> {
         let stealers = self.stealers.load();
-        let others = stealers.iter().filter(|(owner, _)| *owner != me);
+        let others = stealers.iter().filter(|(owner, other)| *owner != me && !other.is_empty());
         for (_, stealer) in others {
             loop {
-                match stealer.steal_batch_and_pop(local) {
+                match stealer.steal_batch_and_pop(self.own(local, me)) {
                     Steal::Success(ticket) => return Some(ticket),
                     Steal::Retry => {}
                     Steal::Empty => break,
@@ -428,7 +430,12 @@ impl Queue {
         None
     }
 
-    pub(super) fn add_stealer(&self, owner: u64, stealer: Stealer<Ticket>) {
+    /// A receiver's own queue, from which others can steal.
+    pub(super) fn own<'a>(&self, local: &'a Own<Ticket>, me: u64) -> &'a Worker<Ticket> {
+        local.make(|stealer| self.add_stealer(me, stealer))
+    }
+
+    fn add_stealer(&self, owner: u64, stealer: Stealer<Ticket>) {
         let _one_change = self.stealers_change.lock();
         let mut stealers = Vec::clone(&self.stealers.load());
         stealers.push((owner, stealer));

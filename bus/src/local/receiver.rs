@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use crossbeam::deque::Worker;
 use echo_sdk::{BaseMessage, BoxFuture, MessageStream, Offer, PublishError, Received, Topic};
 
 use super::LocalTransport;
+use super::deque::Own;
 use super::durable::Follows;
 use super::feed::due_in;
 use super::kept::Bound;
@@ -48,7 +48,7 @@ pub struct Rest {
     id: u64,
     queue: Arc<Queue>,
     /// Taken along from the shared queue; others may steal from it.
-    local: Worker<Ticket>,
+    local: Own<Ticket>,
     /// The rest of a batch, which nobody can steal from: it is kept only where handling is fast, and until a handler
     /// waits for something.
     behind: Option<Batch>,
@@ -82,9 +82,10 @@ impl Rest {
 
     /// Lets others steal the messages of a batch, which come before what was taken along already.
     fn unpack(&mut self, batch: Batch) {
-        let later: Vec<Ticket> = std::iter::from_fn(|| self.local.pop()).collect();
-        batch.for_each(|entry| self.local.push(Ticket::Message(entry)));
-        later.into_iter().for_each(|ticket| self.local.push(ticket));
+        let local = self.queue.own(&self.local, self.id);
+        let later: Vec<Ticket> = std::iter::from_fn(|| local.pop()).collect();
+        batch.for_each(|entry| local.push(Ticket::Message(entry)));
+        later.into_iter().for_each(|ticket| local.push(ticket));
     }
 
     /// Wakes another receiver if there is more than this one keeps.
@@ -124,9 +125,7 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 impl LocalReceiver {
     pub(super) fn new(queue: Arc<Queue>) -> Self {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        let local = Worker::new_fifo();
-        queue.add_stealer(id, local.stealer());
-        let settled = Vec::with_capacity(RELEASE_AT);
+        let (local, settled) = (Own::default(), Vec::new());
         let rest = Rest { id, queue, local, behind: None, settled, done: 0 };
         let (in_hand, handed_out, lane) = (None, false, None);
         let (batch, batched, parked) = (1, false, false);
