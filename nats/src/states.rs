@@ -275,4 +275,15 @@ mod tests {
             assert!(read(&Stored { value: value.to_vec(), revision: 5 }).is_err());
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_document_is_too_strange(value: Vec<u8>, text: String, key: String) {
+            let read_of = |value: Vec<u8>| read(&Stored { value, revision: 1 });
+            let _ = read_of(value);
+            let _ = read_of(format!("{{\"state\":{text}}}").into_bytes());
+            let _ = read_of(format!("{{\"state\":{{}},\"taken\":[{text}]}}").into_bytes());
+            echo_bus::store::check_key(&address("s", Some(&key))).unwrap();
+        }
+    }
 }

@@ -161,6 +161,8 @@ impl Drop for Running {
 struct Heard {
     confirmed: BTreeSet<u64>,
     acknowledged: BTreeSet<u64>,
+    /// Confirmed, and not acknowledged by now.
+    lost: BTreeSet<u64>,
     /// By key, which message each count is of.
     counts: BTreeMap<String, BTreeMap<u64, u64>>,
 }
@@ -170,6 +172,9 @@ impl Heard {
         let number = |sign| line.strip_prefix(sign).and_then(|n: &str| n.parse::<u64>().ok());
         if let Some(number) = number('+') {
             self.confirmed.insert(number);
+            if !self.acknowledged.contains(&number) {
+                self.lost.insert(number);
+            }
         } else if let Some(done) = line.strip_prefix('-') {
             self.hear_done(done);
         } else if let Some(number) = number('!') {
@@ -181,6 +186,7 @@ impl Heard {
         let mut words = done.split(' ');
         let Some(number) = words.next().and_then(|number| number.parse().ok()) else { return };
         self.acknowledged.insert(number);
+        self.lost.remove(&number);
         if let (Some(key), Some(count)) = (words.next(), words.next()) {
             let counts = self.counts.entry(key.to_owned()).or_default();
             let other = *counts.entry(count.parse().unwrap()).or_insert(number);
@@ -196,10 +202,6 @@ impl Heard {
             let messages: BTreeSet<_> = counts.values().collect();
             assert_eq!(messages.len() as u64, all, "{key} has counted a message twice");
         }
-    }
-
-    fn lost(&self) -> Vec<u64> {
-        self.confirmed.difference(&self.acknowledged).copied().collect()
     }
 }
 
@@ -219,10 +221,10 @@ fn a_host_that_is_killed_loses_nothing_and_handles_nothing_again() {
         heard.check_counts();
     }
     let running = Running::start(dir.path(), None);
-    while !heard.lost().is_empty() {
+    while !heard.lost.is_empty() {
         match running.lines.recv_timeout(Duration::from_secs(30)) {
             Ok(line) => heard.hear(&line),
-            Err(_) => panic!("confirmed and lost: {:?}", heard.lost()),
+            Err(_) => panic!("confirmed and lost: {:?}", heard.lost),
         }
     }
     heard.check_counts();

@@ -98,17 +98,24 @@ impl SlotRuntime {
                 None
             }
             Ok(Err(CommitError::State(StateError::Failed(text)))) => {
-                self.stay(receiver, &text, tally);
-                Some(Verdict::Settled)
+                Some(self.unsettled(receiver, &text, tally))
             }
             Ok(Err(error)) => Some(self.not_taken(receiver, &error.to_string(), tally)),
             Err(_) => {
                 let patience = echo_sdk::duration::format(patience);
-                let text = format!("what it published found no room within {patience}");
-                self.stay(receiver, &text, tally);
-                Some(Verdict::Settled)
+                let text = format!("found no room within {patience}; is a subscriber stuck?");
+                Some(self.unsettled(receiver, &text, tally))
             }
         }
+    }
+
+    /// A commit failed. Where it may have happened nonetheless, only the state can tell, when the message comes again.
+    fn unsettled(&self, receiver: &mut dyn Receiver, error: &str, tally: &mut Tally) -> Verdict {
+        if self.states.as_ref().is_some_and(|states| states.remembers()) {
+            self.stay(receiver, error, tally);
+            return Verdict::Settled;
+        }
+        self.not_taken(receiver, error, tally)
     }
 
     /// Keeps a message that could not be settled: it comes again, even after its last attempt, since nobody knows

@@ -1,0 +1,131 @@
+//! Managed state of the local transport: under contention, in little memory, and over restarts.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+
+use std::future::poll_fn;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use echo_bus::state::{Change, CommitError, Document};
+use echo_bus::{
+    DurableLog, DurableOptions, LocalOptions, LocalTransport, LogOptions, Receiver, Slot,
+    SlotOptions, Transport,
+};
+use echo_sdk::{BaseMessage, Overflow, Pattern, Topic};
+
+const KEYS: u64 = 20;
+
+fn open(dir: &Path, max_state: usize) -> LocalTransport {
+    let options = DurableOptions {
+        topics: vec![Pattern::new("durable.>").unwrap()],
+        dir: dir.to_owned(),
+        log: LogOptions { segment_size: 64 << 10, ..LogOptions::default() },
+    };
+    let (log, _) = DurableLog::open(options).unwrap();
+    LocalTransport::durable(LocalOptions { max_state, ..LocalOptions::default() }, log).unwrap()
+}
+
+async fn slot(bus: &LocalTransport) -> Arc<dyn Slot> {
+    let patterns = vec![Pattern::new("durable.>").unwrap(), Pattern::new("t").unwrap()];
+    let (name, capacity, overflow) = ("counter".to_owned(), 10_000, Overflow::Block);
+    bus.open_slot(SlotOptions { name, patterns, capacity, overflow }).await.unwrap()
+}
+
+fn count(document: &Document) -> u64 {
+    document.entries.get("count").map_or(0, |json| serde_json::from_slice(json).unwrap())
+}
+
+/// One more in the state of the message in hand, however often somebody else is quicker; gives how often.
+async fn add_one(bus: &LocalTransport, receiver: &mut dyn Receiver) -> u64 {
+    let key = receiver.current().unwrap().message.key().map(str::to_owned);
+    for conflicts in 0.. {
+        let base = bus.states("counter").load(key.as_deref()).await.unwrap();
+        let mut entries = base.entries.clone();
+        let json = (count(&base) + 1).to_string().into_bytes();
+        entries.set("count", Some(json.into())).unwrap();
+        // What takes most of the room, so that memory is scarce where it is to be.
+        entries.set("text", Some(format!("{:?}", "x".repeat(200)).into_bytes().into())).unwrap();
+        match receiver.commit_state(Vec::new(), Change { base, entries }).await {
+            Ok(()) => return conflicts,
+            Err(CommitError::Conflict) => tokio::task::yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    unreachable!("it ends by a return")
+}
+
+/// Four receivers count what is published; gives how often somebody was quicker.
+async fn count_all(bus: &LocalTransport, topic: &str, messages: u64, is_keyed: bool) -> u64 {
+    let slot = slot(bus).await;
+    let (handled, conflicts) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let workers: Vec<_> = (0..4)
+        .map(|_| {
+            let (bus, mut receiver) = (bus.clone(), slot.receiver());
+            let (handled, conflicts) = (Arc::clone(&handled), Arc::clone(&conflicts));
+            tokio::spawn(async move {
+                while poll_fn(|cx| receiver.poll_recv(cx)).await {
+                    let lost = add_one(&bus, &mut *receiver).await;
+                    conflicts.fetch_add(lost, Ordering::Relaxed);
+                    handled.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    let topic = Topic::new(topic).unwrap();
+    for number in 0..messages {
+        let message = BaseMessage::builder("test").data(&number);
+        let key = is_keyed.then(|| format!("k{}", number % KEYS));
+        let message = key.iter().fold(message, |message, key| message.key(key)).build().unwrap();
+        bus.publish(&topic, message).await.unwrap();
+    }
+    slot.idle().await;
+    slot.close();
+    for worker in workers {
+        worker.await.unwrap();
+    }
+    assert_eq!(handled.load(Ordering::Relaxed), messages);
+    conflicts.load(Ordering::Relaxed)
+}
+
+async fn counts(bus: &LocalTransport) -> Vec<u64> {
+    let states = bus.states("counter");
+    let mut counts = vec![count(&states.load(None).await.unwrap())];
+    for key in 0..KEYS {
+        counts.push(count(&states.load(Some(&format!("k{key}"))).await.unwrap()));
+    }
+    counts
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_shared_state_counts_each_message_once_however_many_change_it() {
+    let bus = LocalTransport::new(LocalOptions::default()).unwrap();
+    count_all(&bus, "t", 5000, false).await;
+    assert_eq!(counts(&bus).await[0], 5000);
+    let dir = tempfile::tempdir().unwrap();
+    let bus = open(dir.path(), 1 << 20);
+    for topic in ["t", "durable.t"] {
+        count_all(&bus, topic, 300, false).await;
+    }
+    assert_eq!(counts(&bus).await[0], 600);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn keys_count_each_message_once_over_restarts_in_little_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 1..=3 {
+        // Room for a few of the keys.
+        let bus = open(dir.path(), 2500);
+        for topic in ["t", "durable.t"] {
+            // What was let go of between being read and being committed is read again.
+            count_all(&bus, topic, 10 * KEYS, true).await;
+        }
+        let expected = [vec![0], vec![round * 20; KEYS as usize]].concat();
+        assert_eq!(counts(&bus).await, expected);
+        bus.close();
+        bus.closed().await;
+    }
+    let bus = open(dir.path(), 1 << 20);
+    assert_eq!(count_all(&bus, "durable.t", KEYS, true).await, 0, "nobody is quicker");
+    assert_eq!(counts(&bus).await, [vec![0], vec![61; KEYS as usize]].concat());
+}
