@@ -318,3 +318,60 @@ async fn what_was_taken_along_comes_back_from_a_receiver_that_goes() {
     }
     assert_eq!(now(slot.idle()).await, Some(()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn each_request_times_out_in_its_own_time() {
+    let bus = bus();
+    let _mute = slot(&bus, "mute", &["ask"], 100).await;
+    let began = tokio::time::Instant::now();
+    let ask = |millis: u64| {
+        let bus = bus.clone();
+        tokio::spawn(async move {
+            let timeout = Duration::from_millis(millis);
+            let asked = bus.request(&topic("ask"), message(1), timeout).await;
+            assert!(matches!(asked, Err(RequestError::TimedOut { .. })), "{asked:?}");
+            let took = began.elapsed();
+            assert!(took >= timeout, "{millis} ms were up after {took:?}");
+            let most = timeout + (timeout / 100).max(Duration::from_millis(3));
+            assert!(took <= most, "{millis} ms were up after {took:?} only");
+        })
+    };
+    // Each of the later ones is up before the earlier ones.
+    let asked: Vec<_> = [30_000, 5_000, 700, 50, 1, 20, 60_000].into_iter().map(ask).collect();
+    for asked in asked {
+        asked.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_waits_when_the_bus_closes_is_told() {
+    let bus = bus();
+    let slot = slot(&bus, "mute", &["ask"], 100).await;
+    let mut receiver = slot.receiver();
+    let asking = tokio::spawn({
+        let bus = bus.clone();
+        async move { bus.request(&topic("ask"), message(1), Duration::from_secs(3600)).await }
+    });
+    assert_eq!(take(&mut receiver).await, Some((1, 1)));
+    let reply_to = receiver.current().unwrap().message.reply_to().unwrap();
+    assert!(bus.is_heard(&reply_to));
+    bus.close();
+    let asked = asking.await.unwrap();
+    assert!(matches!(asked, Err(RequestError::Publish(PublishError::Closed))), "{asked:?}");
+    assert!(!bus.is_heard(&reply_to));
+}
+
+#[tokio::test]
+async fn an_answer_to_a_request_that_was_dropped_is_nobodys() {
+    let bus = bus();
+    let slot = slot(&bus, "mute", &["ask"], 100).await;
+    let mut receiver = slot.receiver();
+    let (subject, wait) = (topic("ask"), Duration::from_secs(3600));
+    let mut asking = Box::pin(bus.request(&subject, message(1), wait));
+    assert!(now(&mut asking).await.is_none());
+    assert_eq!(take(&mut receiver).await, Some((1, 1)));
+    let reply_to = receiver.current().unwrap().message.reply_to().unwrap();
+    drop(asking);
+    assert!(!bus.is_heard(&reply_to));
+    bus.publish(&reply_to, message(2)).await.unwrap();
+}

@@ -1,64 +1,180 @@
 //! Where the answers to requests arrive: straight to whoever waits, past the routes.
+//!
+//! What a request waits for stands in one map, under the number that its reply topic ends with: who asked, until when,
+//! and the answer once it is there. So a request allocates nothing for its wait, and sets no timer of its own: one
+//! task sees to those whose time is up. It sleeps until the earliest of them; whoever asks for less time than that
+//! wakes it.
+//!
+//! * **Cancellation.** A request that is dropped takes its entry out; an answer that comes later is nobody's.
+//! * **Closing.** All entries are taken out, and those who wait find theirs gone.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use dashmap::DashMap;
-use echo_sdk::{BaseMessage, Topic, TopicError};
-use tokio::sync::oneshot;
+use echo_sdk::{BaseMessage, PublishError, RequestError, Topic};
+use smol_str::format_smolstr;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// The first token of reply topics, as NATS clients name it.
 pub(super) const PREFIX: &str = "_INBOX.";
+
+/// When nobody's time is ever up.
+const NEVER: u64 = u64::MAX;
+
+/// Times are rounded up to so many parts of what was asked for, so that the task need not look at each by itself.
+const PARTS: u64 = 128;
+
+/// The least that times are rounded up to, in nanoseconds.
+const TICK: u64 = 1_000_000;
 
 /// Whether a topic is one of those that answers arrive at.
 pub(super) fn is_inbox(topic: &Topic) -> bool {
     topic.as_str().starts_with(PREFIX)
 }
 
-#[derive(Debug, Default)]
+/// The number of an inbox.
+fn number(topic: &Topic) -> Option<u64> {
+    topic.as_str().strip_prefix(PREFIX).and_then(|number| u64::from_str_radix(number, 16).ok())
+}
+
+/// A request that waits.
+#[derive(Debug)]
+struct Asking {
+    /// In nanoseconds of the inboxes' clock.
+    due: u64,
+    waker: Waker,
+    answer: Option<Answer>,
+}
+
+#[derive(Debug)]
+enum Answer {
+    Message(BaseMessage),
+    TimedOut,
+}
+
+#[derive(Debug)]
 pub(super) struct Inboxes {
-    /// The topics are the bus's own, so nobody can aim at collisions.
-    open: DashMap<Topic, oneshot::Sender<BaseMessage>, foldhash::fast::RandomState>,
+    /// The numbers are the bus's own, so nobody can aim at collisions.
+    open: DashMap<u64, Asking, foldhash::fast::RandomState>,
     next: AtomicU64,
+    epoch: Instant,
+    /// When the first request's time is up, or earlier.
+    earliest: AtomicU64,
+    /// Told when that became earlier.
+    earlier: Notify,
 }
 
 /// A reply topic that somebody waits at; closed when dropped.
 #[derive(Debug)]
 pub(super) struct Inbox<'a> {
     inboxes: &'a Inboxes,
+    number: u64,
     topic: Topic,
-    answer: oneshot::Receiver<BaseMessage>,
+    is_open: bool,
 }
 
 impl Inboxes {
-    pub(super) fn open(&self) -> Result<Inbox<'_>, echo_sdk::PublishError> {
-        let topic = self.fresh_topic()?;
-        let (sender, answer) = oneshot::channel();
-        self.open.insert(topic.clone(), sender);
-        Ok(Inbox { inboxes: self, topic, answer })
+    /// Makes it within a tokio runtime, whose clock it goes by.
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            open: DashMap::default(),
+            next: AtomicU64::new(0),
+            epoch: Instant::now(),
+            earliest: AtomicU64::new(NEVER),
+            earlier: Notify::new(),
+        })
     }
 
-    fn fresh_topic(&self) -> Result<Topic, TopicError> {
-        Topic::new(format!("{PREFIX}{:x}", self.next.fetch_add(1, Ordering::Relaxed)))
+    /// Opens an inbox for whoever is polled with `cx`, who will be woken for the answer.
+    pub(super) fn open(
+        &self,
+        timeout: Duration,
+        cx: &Context<'_>,
+    ) -> Result<Inbox<'_>, PublishError> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let topic = Topic::new(format_smolstr!("{PREFIX}{number:x}"))?;
+        let due = self.due_in(timeout);
+        self.open.insert(number, Asking { due, waker: cx.waker().clone(), answer: None });
+        if due < self.earliest.load(Ordering::Acquire) {
+            self.earliest.fetch_min(due, Ordering::AcqRel);
+            self.earlier.notify_one();
+        }
+        Ok(Inbox { inboxes: self, number, topic, is_open: true })
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(NEVER)
+    }
+
+    fn due_in(&self, timeout: Duration) -> u64 {
+        let timeout = u64::try_from(timeout.as_nanos()).unwrap_or(NEVER);
+        let due = self.now().checked_add(timeout);
+        due.and_then(|due| due.checked_next_multiple_of((timeout / PARTS).max(TICK)))
+            .unwrap_or(NEVER)
     }
 
     /// Gives a message to whoever waits for it; hands it back when it is no answer to a request.
     pub(super) fn deliver(&self, topic: &Topic, message: BaseMessage) -> Option<BaseMessage> {
-        if !is_inbox(topic) {
-            return Some(message);
-        }
-        match self.open.remove(topic) {
-            Some((_, sender)) => sender.send(message).err(),
-            None => Some(message),
-        }
+        let Some(number) = number(topic) else { return Some(message) };
+        let waker = match self.open.get_mut(&number) {
+            Some(mut asking) if asking.answer.is_none() => {
+                asking.answer = Some(Answer::Message(message));
+                std::mem::replace(&mut asking.waker, Waker::noop().clone())
+            }
+            _ => return Some(message),
+        };
+        waker.wake();
+        None
     }
 
     /// Whether somebody waits for an answer there.
     pub(super) fn is_open(&self, topic: &Topic) -> bool {
-        is_inbox(topic) && self.open.contains_key(topic)
+        number(topic).is_some_and(|number| self.open.contains_key(&number))
     }
 
     pub(super) fn close(&self) {
-        self.open.clear();
+        let mut wakers = Vec::new();
+        self.open.retain(|_, asking| {
+            wakers.push(asking.waker.clone());
+            false
+        });
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Tells requests that their time is up. Runs until it is dropped.
+    pub(super) async fn run(self: Arc<Self>) {
+        loop {
+            let changed = self.earlier.notified();
+            match self.earliest.load(Ordering::Acquire) {
+                NEVER => changed.await,
+                due => tokio::select! {
+                    () = tokio::time::sleep_until(self.epoch + Duration::from_nanos(due)) => {
+                        self.expire();
+                    }
+                    () = changed => {}
+                },
+            }
+        }
+    }
+
+    fn expire(&self) {
+        // Whoever is not in the map yet when it is looked through finds this, and says when its time is up.
+        self.earliest.store(NEVER, Ordering::Release);
+        let (now, mut next, mut wakers) = (self.now(), NEVER, Vec::new());
+        for mut asking in self.open.iter_mut().filter(|asking| asking.answer.is_none()) {
+            if asking.due <= now {
+                asking.answer = Some(Answer::TimedOut);
+                wakers.push(asking.waker.clone());
+            } else {
+                next = next.min(asking.due);
+            }
+        }
+        self.earliest.fetch_min(next, Ordering::AcqRel);
+        wakers.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -67,14 +183,36 @@ impl Inbox<'_> {
         &self.topic
     }
 
-    /// The answer; `None` when the bus was closed. Borrows, so that dropping the wait closes the inbox.
-    pub(super) async fn answer(mut self) -> Option<BaseMessage> {
-        (&mut self.answer).await.ok()
+    /// Looks for the answer, to be called until it is there.
+    pub(super) fn poll(
+        &mut self,
+        topic: &Topic,
+        timeout: Duration,
+        cx: &Context<'_>,
+    ) -> Poll<Result<BaseMessage, RequestError>> {
+        self.is_open = false;
+        let found = self.inboxes.open.remove_if_mut(&self.number, |_, asking| {
+            self.is_open = asking.answer.is_none();
+            if self.is_open {
+                asking.waker.clone_from(cx.waker());
+            }
+            !self.is_open
+        });
+        if self.is_open {
+            return Poll::Pending;
+        }
+        Poll::Ready(match found.and_then(|(_, asking)| asking.answer) {
+            Some(Answer::Message(message)) => Ok(message),
+            Some(Answer::TimedOut) => Err(RequestError::TimedOut { topic: topic.clone(), timeout }),
+            None => Err(PublishError::Closed.into()),
+        })
     }
 }
 
 impl Drop for Inbox<'_> {
     fn drop(&mut self) {
-        self.inboxes.open.remove(&self.topic);
+        if self.is_open {
+            self.inboxes.open.remove(&self.number);
+        }
     }
 }

@@ -31,8 +31,10 @@ mod sync {
 }
 
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -99,6 +101,7 @@ struct Inner {
     slots: Arc<Slots>,
     next_subscription: AtomicU64,
     inboxes: Arc<Inboxes>,
+    inboxes_task: JoinHandle<()>,
     delays: Arc<Delays>,
     delays_task: JoinHandle<()>,
     closed: AtomicBool,
@@ -113,6 +116,7 @@ struct Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.delays_task.abort();
+        self.inboxes_task.abort();
         self.line_task.iter().for_each(JoinHandle::abort);
     }
 }
@@ -161,7 +165,8 @@ impl LocalTransport {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| BusError::NoRuntime)?;
         let delays = Arc::<Delays>::default();
         let delays_task = runtime.spawn(Arc::clone(&delays).run());
-        let inboxes = Arc::<Inboxes>::default();
+        let inboxes = Inboxes::new();
+        let inboxes_task = runtime.spawn(Arc::clone(&inboxes).run());
         let (durable, line_task) = log
             .map(|log| {
                 let line = Line::new(Arc::clone(&inboxes));
@@ -175,6 +180,7 @@ impl LocalTransport {
             slots: Arc::default(),
             next_subscription: AtomicU64::new(1),
             inboxes,
+            inboxes_task,
             delays,
             delays_task,
             closed: AtomicBool::new(false),
@@ -312,20 +318,30 @@ impl Transport for LocalTransport {
             if self.0.router.with_route(topic, <[_]>::is_empty) {
                 return Err(RequestError::NoResponders { topic: topic.clone() });
             }
-            let inbox = self.0.inboxes.open()?;
+            let opening = poll_fn(|cx| Poll::Ready(self.0.inboxes.open(timeout, cx)));
+            let mut inbox = opening.await?;
             let message = message.with_reply_to(inbox.topic()).map_err(PublishError::from)?;
-            let asking = async {
-                match self.offer(topic, message) {
-                    Offer::Taken => {}
-                    Offer::Refused(error) => return Err(error),
-                    Offer::Busy(message) => self.publish(topic, message).await?,
-                }
-                inbox.answer().await.ok_or(PublishError::Closed)
+            let mut publishing = match self.offer(topic, message) {
+                Offer::Taken => None,
+                Offer::Refused(error) => return Err(error.into()),
+                Offer::Busy(message) => Some(self.publish(topic, message)),
             };
-            match tokio::time::timeout(timeout, asking).await {
-                Ok(answer) => Ok(answer?),
-                Err(_) => Err(RequestError::TimedOut { topic: topic.clone(), timeout }),
-            }
+            // The inbox was opened in this very poll, so whoever answers wakes for the next one.
+            let mut is_just_asked = publishing.is_none();
+            poll_fn(|cx| {
+                if std::mem::take(&mut is_just_asked) {
+                    return Poll::Pending;
+                }
+                if let Poll::Ready(answer) = inbox.poll(topic, timeout, cx) {
+                    return Poll::Ready(answer);
+                }
+                if let Some(waiting) = &mut publishing {
+                    ready!(waiting.as_mut().poll(cx))?;
+                    publishing = None;
+                }
+                Poll::Pending
+            })
+            .await
         })
     }
 

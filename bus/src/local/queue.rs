@@ -2,8 +2,9 @@
 //!
 //! Publishers reserve [`Room`], push to an unbounded lock-free queue and wake a receiver if one
 //! idles. Receivers take batches into a queue of their own, from which idle receivers steal, so one slow
-//! message does not hold up those that were taken with it. Room is given back when a message is settled,
-//! in batches too.
+//! message does not hold up those that were taken with it. Where handling takes microseconds a receiver keeps what
+//! was published together to itself, and shares the rest as soon as a handler waits for something. Room is given back
+//! when a message is settled, in batches too.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};

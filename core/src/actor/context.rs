@@ -1,5 +1,6 @@
 //! The bus as plugins and tools see it.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -136,10 +137,10 @@ impl MessageTransport for ClientTransport {
         topic: &'a Topic,
         message: BaseMessage,
     ) -> BoxFuture<'a, Result<(), PublishError>> {
-        Box::pin(async move {
-            self.intake.check()?;
-            self.transport.publish(topic, message).await
-        })
+        match self.intake.check() {
+            Ok(()) => self.transport.publish(topic, message),
+            Err(error) => Box::pin(ready(Err(error))),
+        }
     }
 
     fn publish_batch<'a>(
@@ -147,10 +148,10 @@ impl MessageTransport for ClientTransport {
         topic: &'a Topic,
         messages: Vec<BaseMessage>,
     ) -> BoxFuture<'a, Result<(), PublishError>> {
-        Box::pin(async move {
-            self.intake.check()?;
-            self.transport.publish_batch(topic, messages).await
-        })
+        match self.intake.check() {
+            Ok(()) => self.transport.publish_batch(topic, messages),
+            Err(error) => Box::pin(ready(Err(error))),
+        }
     }
 
     fn publish_now<'a>(
@@ -167,10 +168,10 @@ impl MessageTransport for ClientTransport {
         message: BaseMessage,
         timeout: Duration,
     ) -> BoxFuture<'a, Result<BaseMessage, RequestError>> {
-        Box::pin(async move {
-            self.intake.check()?;
-            self.transport.request(topic, message, timeout).await
-        })
+        match self.intake.check() {
+            Ok(()) => self.transport.request(topic, message, timeout),
+            Err(error) => Box::pin(ready(Err(error.into()))),
+        }
     }
 
     fn subscribe<'a>(
