@@ -95,8 +95,13 @@ where
         said.note(name, value);
         builder = builder.field(name, value);
     }
-    builder = said.key.into_iter().fold(builder, echo_sdk::MessageBuilder::key);
-    builder = said.schema.into_iter().fold(builder, echo_sdk::MessageBuilder::schema);
+    // A builder is large, and is not passed round for what most messages do not have.
+    if let Some(key) = said.key {
+        builder = builder.key(key);
+    }
+    if let Some(schema) = said.schema {
+        builder = builder.schema(schema);
+    }
     if let Some(id) = said.id.and_then(|text| Uuid::try_parse(text).ok()) {
         builder = builder.id(id);
     }
@@ -104,7 +109,9 @@ where
         let tracestate = said.tracestate.map(str::to_owned);
         builder = builder.trace_context(TraceContext { tracestate, ..trace });
     }
-    builder = reply.into_iter().fold(builder, |builder, reply| builder.reply_to(reply));
+    if let Some(reply) = reply {
+        builder = builder.reply_to(reply);
+    }
     let hops = said.hops.and_then(|text| text.parse().ok()).unwrap_or_default();
     Ok(builder.build()?.with_hops(hops))
 }
@@ -156,7 +163,10 @@ static SOURCE_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"s
 static DATA_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"data\""));
 
 /// A payload that is the data.
-fn data<'a>(builder: echo_sdk::MessageBuilder<'a>, payload: &[u8]) -> echo_sdk::MessageBuilder<'a> {
+fn data<'a>(
+    builder: echo_sdk::MessageBuilder<'a>,
+    payload: &'a [u8],
+) -> echo_sdk::MessageBuilder<'a> {
     if let Some(json) = JsonText::check(payload) {
         return builder.form(Form::Json).data_checked(json);
     }

@@ -32,18 +32,14 @@ impl Outbound {
 
     /// Adds what `write` writes at the end of the buffer that it is given.
     pub(super) fn append<R>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> R) -> R {
-        let is_full = |piece: &Vec<u8>| piece.len() + RESERVE > buffers::SIZE;
-        let mut piece = match self.pieces.pop_back() {
-            Some(piece) if is_full(&piece) => {
-                self.pieces.push_back(piece);
-                buffers::take()
-            }
-            piece => piece.unwrap_or_else(buffers::take),
+        let has_room = |piece: &&mut Vec<u8>| piece.len() + RESERVE <= buffers::SIZE;
+        let piece = match self.pieces.back_mut().filter(has_room) {
+            Some(piece) => piece,
+            None => self.pieces.push_back_mut(buffers::take()),
         };
         let before = piece.len();
-        let result = write(&mut piece);
+        let result = write(piece);
         self.pending += piece.len() - before;
-        self.pieces.push_back(piece);
         result
     }
 

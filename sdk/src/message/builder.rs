@@ -1,5 +1,6 @@
 //! Making messages.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -58,10 +59,11 @@ pub struct MessageBuilder<'a> {
     timestamp: Option<DateTime<Utc>>,
     form: Form,
     fields: Result<String, FieldError>,
-    data: Result<Vec<u8>, MessageError>,
+    data: Result<Cow<'a, [u8]>, MessageError>,
 }
 
 impl<'a> MessageBuilder<'a> {
+    #[inline]
     pub(super) fn new(source: &'a str) -> Self {
         Self {
             source,
@@ -74,7 +76,7 @@ impl<'a> MessageBuilder<'a> {
             timestamp: None,
             form: Form::Message,
             fields: Ok(String::new()),
-            data: Ok(Vec::new()),
+            data: Ok(Cow::Borrowed(b"")),
         }
     }
 
@@ -82,7 +84,7 @@ impl<'a> MessageBuilder<'a> {
     pub fn data<T: Serialize + ?Sized>(mut self, data: &T) -> Self {
         let mut buffer = self.take_buffer();
         self.data = match serde_json::to_writer(&mut buffer, data) {
-            Ok(()) => Ok(buffer),
+            Ok(()) => Ok(buffer.into()),
             Err(error) => Err(MessageError::Data(error)),
         };
         self
@@ -90,8 +92,8 @@ impl<'a> MessageBuilder<'a> {
 
     /// Data that is JSON text already; it is checked, not parsed, and kept as it stands.
     pub fn data_json(mut self, json: &[u8]) -> Self {
-        if let Some(json) = JsonText::check(json) {
-            return self.data_checked(json);
+        if JsonText::check(json).is_some() {
+            return self.data_copied(json);
         }
         // The other parser says what is wrong with it.
         let error = serde_json::from_slice::<&RawValue>(json).err();
@@ -101,15 +103,13 @@ impl<'a> MessageBuilder<'a> {
     }
 
     /// Data that a parser has already seen to be JSON.
-    pub fn data_raw(mut self, json: &RawValue) -> Self {
-        let mut buffer = self.take_buffer();
-        buffer.extend_from_slice(json.get().as_bytes());
-        self.data = Ok(buffer);
-        self
+    pub fn data_raw(self, json: &RawValue) -> Self {
+        self.data_copied(json.get().as_bytes())
     }
 
     /// Data that was checked to be JSON, kept as it stands.
-    pub fn data_checked(self, json: JsonText<'_>) -> Self {
+    #[inline]
+    pub fn data_checked(self, json: JsonText<'a>) -> Self {
         self.data_trusted(json.as_bytes())
     }
 
@@ -125,15 +125,21 @@ impl<'a> MessageBuilder<'a> {
         buffer.push(b'"');
         buffer.extend_from_slice(text.as_bytes());
         buffer.push(b'"');
-        self.data = Ok(buffer);
+        self.data = Ok(buffer.into());
         self
     }
 
     /// Data of another message, which was JSON there.
-    pub(super) fn data_trusted(mut self, json: &[u8]) -> Self {
+    #[inline]
+    pub(super) fn data_trusted(mut self, json: &'a [u8]) -> Self {
+        self.data = Ok(Cow::Borrowed(json));
+        self
+    }
+
+    fn data_copied(mut self, json: &[u8]) -> Self {
         let mut buffer = self.take_buffer();
         buffer.extend_from_slice(json);
-        self.data = Ok(buffer);
+        self.data = Ok(buffer.into());
         self
     }
 
@@ -144,18 +150,21 @@ impl<'a> MessageBuilder<'a> {
     }
 
     /// The version of the data's form, `"1.0"` by default.
+    #[inline]
     pub fn version(mut self, version: &'a str) -> Self {
         self.version = version;
         self
     }
 
     /// The schema that the data keeps to.
+    #[inline]
     pub fn schema(mut self, schema: &'a str) -> Self {
         self.schema = Some(schema);
         self
     }
 
     /// The ordering key: messages of one topic and key are handled one after another.
+    #[inline]
     pub fn key(mut self, key: &'a str) -> Self {
         self.key = Some(key);
         self
@@ -173,30 +182,35 @@ impl<'a> MessageBuilder<'a> {
     }
 
     /// How the message was written outside; for gateways and transports.
+    #[inline]
     pub fn form(mut self, form: Form) -> Self {
         self.form = form;
         self
     }
 
     /// Where an answer is to be published.
+    #[inline]
     pub fn reply_to(mut self, topic: Topic) -> Self {
         self.reply_to = Some(topic);
         self
     }
 
     /// Where in a distributed trace the message is made.
+    #[inline]
     pub fn trace_context(mut self, context: TraceContext) -> Self {
         self.trace_context = Some(context);
         self
     }
 
     /// An id of one's own instead of a fresh UUIDv7.
+    #[inline]
     pub fn id(mut self, id: Uuid) -> Self {
         self.id = Some(id);
         self
     }
 
     /// A time of one's own instead of now.
+    #[inline]
     pub fn timestamp(mut self, timestamp: DateTime<Utc>) -> Self {
         self.timestamp = Some(timestamp);
         self
@@ -224,7 +238,7 @@ impl<'a> MessageBuilder<'a> {
         };
         let text = |text: Option<&'a str>| text.map(str::as_bytes);
         let parts = [
-            Some(if data.is_empty() { b"null" } else { data.as_slice() }),
+            Some(if data.is_empty() { b"null" } else { &*data }),
             Some(self.source.as_bytes()),
             Some(self.version.as_bytes()),
             text(self.schema),
@@ -235,7 +249,9 @@ impl<'a> MessageBuilder<'a> {
         ];
         let content = MessageRef::build(&fixed, parts);
         let len = parts.iter().flatten().map(|part| part.len()).sum();
-        if data.capacity() <= SCRATCH_KEPT {
+        if let Cow::Owned(data) = data
+            && data.capacity() <= SCRATCH_KEPT
+        {
             SCRATCH.set(data);
         }
         content.map(BaseMessage::from_content).ok_or(MessageError::TooLarge { len })

@@ -69,6 +69,7 @@ impl Has {
 
 impl BaseMessage {
     /// Starts a message from `source`, the name of whoever sends it.
+    #[inline]
     pub fn builder(source: &str) -> MessageBuilder<'_> {
         MessageBuilder::new(source)
     }
