@@ -69,7 +69,7 @@ impl Entries {
 }
 
 /// What tells one message from all others that a slot gets, over all of its deliveries.
-pub type Origin = u128;
+pub type Origin = u64;
 
 /// A message that a document has taken in and that may come again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,12 +91,17 @@ pub struct Document {
     pub revision: u64,
     /// The messages that it has taken in and that may come again, oldest first.
     pub taken: Vec<Taken>,
+    /// Some of those that it has taken in before and that are settled, oldest first: a host that was cut off for long
+    /// may still have one in hand.
+    pub done: Vec<Origin>,
 }
 
 impl Document {
-    /// What it knows of a message, if it has taken that in.
-    pub fn taken(&self, origin: Origin) -> Option<&Taken> {
-        self.taken.iter().find(|taken| taken.origin == origin)
+    /// What of a message is to be published, if it has taken that in.
+    pub fn taken(&self, origin: Origin) -> Option<&[Vec<u8>]> {
+        let taken = self.taken.iter().find(|taken| taken.origin == origin);
+        let done = || self.done.contains(&origin).then_some(&[][..]);
+        taken.map(|taken| &*taken.effects).or_else(done)
     }
 }
 

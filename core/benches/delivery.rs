@@ -11,7 +11,9 @@ use std::sync::{Arc, LazyLock};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use echo_core::Host;
-use echo_sdk::{BaseMessage, Manifest, Plugin, PluginError, ProcessingStatus, Topic};
+use echo_sdk::{
+    BaseMessage, Manifest, Plugin, PluginContext, PluginError, ProcessingStatus, StateKind, Topic,
+};
 use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
@@ -52,7 +54,7 @@ impl Plugin for Counting {
     }
 }
 
-fn host(workers: usize, round: &Arc<Round>) -> Host {
+fn manifest(workers: usize) -> Manifest {
     let manifest = json!({
         "name": "counting",
         "version": "1.0.0",
@@ -63,9 +65,13 @@ fn host(workers: usize, round: &Arc<Round>) -> Host {
             "queue_size": 4096, "adaptive_scaling": false,
         },
     });
-    let manifest = Manifest::from_json(&manifest.to_string()).unwrap();
+    Manifest::from_json(&manifest.to_string()).unwrap()
+}
+
+fn host(workers: usize, round: &Arc<Round>) -> Host {
     let round = Arc::clone(round);
-    let builder = Host::builder().plugin(manifest, move |_| Ok(Counting(Arc::clone(&round))));
+    let builder =
+        Host::builder().plugin(manifest(workers), move |_| Ok(Counting(Arc::clone(&round))));
     RUNTIME.block_on(builder.start()).unwrap()
 }
 
@@ -96,6 +102,55 @@ fn message() -> BaseMessage {
 #[divan::bench(args = [1, 8], sample_count = 20)]
 fn work_queue_prebuilt(bencher: Bencher<'_, '_>, workers: usize) {
     work_queue(bencher, workers, message);
+}
+
+/// Counts messages in the managed state of their keys.
+struct CountingByKey(PluginContext, Arc<Round>);
+
+impl Plugin for CountingByKey {
+    fn name(&self) -> &str {
+        "counting"
+    }
+
+    async fn process_message(
+        &self,
+        _: &Topic,
+        _: &BaseMessage,
+    ) -> Result<ProcessingStatus, PluginError> {
+        let state = self.0.state();
+        let count = state.get::<u64>("count").await?.unwrap_or_default();
+        state.set("count", &(count + 1)).await?;
+        if self.1.handled.fetch_add(1, Ordering::Relaxed) + 1 == MESSAGES {
+            self.1.complete.notify_one();
+        }
+        Ok(ProcessingStatus::Acknowledged)
+    }
+}
+
+/// Each message changes the state of its key, one of 2,000, in memory.
+#[divan::bench(args = [1, 8], sample_count = 20)]
+fn managed_state(bencher: Bencher<'_, '_>, workers: usize) {
+    let round = Arc::<Round>::default();
+    let manifest = Manifest { state: StateKind::Keyed, ..manifest(workers) };
+    let made = Arc::clone(&round);
+    let builder = Host::builder()
+        .plugin(manifest, move |context| Ok(CountingByKey(context, Arc::clone(&made))));
+    let host = RUNTIME.block_on(builder.start()).unwrap();
+    let (client, topic) = (host.client("bench"), Topic::new("bench.work").unwrap());
+    let keyed = |key| BaseMessage::builder("bench").key(&format!("k{key}")).data(&key).build();
+    let prebuilt: Vec<_> = (0..2000).map(|key| keyed(key).unwrap()).collect();
+    bencher.counter(ItemsCount::new(MESSAGES)).bench_local(|| {
+        RUNTIME.block_on(async {
+            round.handled.store(0, Ordering::Relaxed);
+            let publishing = async {
+                for message in prebuilt.iter().cycle().take(MESSAGES as usize) {
+                    client.publish(&topic, message.clone()).await.unwrap();
+                }
+            };
+            tokio::join!(publishing, round.complete.notified());
+        });
+    });
+    RUNTIME.block_on(host.shutdown());
 }
 
 /// A host of so many plugins, made, initialised and running; the items are plugins.

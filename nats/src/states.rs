@@ -10,11 +10,13 @@
 //!   is acknowledged.
 //! * **Conflict.** Whoever read the document before another put is refused by its revision, and nothing of what it
 //!   made is out: it runs again. So does a host that lost its messages to another.
-//! * **Forgetting.** A document holds a message until that surely does not come again: the server has said that it
-//!   knows of the acknowledgement. The host that settled the message leaves it out with the next put that it makes
-//!   to the document. What a host leaves behind when it is killed stays, up to [`MAX_TAKEN`]
-//!   messages; the oldest goes first, which was settled long since: a message that is not stays in the hands of a
-//!   host, or comes again within `ack_wait` of its end.
+//! * **Forgetting.** A document holds a message, and what follows from it, until the server has said that it knows of
+//!   the acknowledgement: it does not come again then. The host that settled the message leaves out with the next put
+//!   that it makes to the document what followed from it, and its name stays among the last [`MAX_DONE`]: a host that
+//!   was cut off for longer than `ack_wait`, and goes on with a message that another one has settled meanwhile, is
+//!   found by that, unless more than so many others have changed the document since. What a host leaves behind when
+//!   it is killed stays, up to [`MAX_TAKEN`] messages; the oldest goes first, which was settled long since: a
+//!   message that is not stays in the hands of a host, or comes again within `ack_wait` of its end.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -34,8 +36,11 @@ use crate::DurableOptions;
 use crate::connection::Connection;
 use crate::store::{self, NatsStore};
 
-/// The most messages that a document remembers.
+/// The most messages that a document remembers with what follows from them.
 const MAX_TAKEN: usize = 1024;
+
+/// The most messages that a document remembers when they are settled.
+const MAX_DONE: usize = 64;
 
 /// What a message at the server takes beside its payload, at most.
 const HEADERS: usize = 1024;
@@ -93,15 +98,16 @@ impl StateBucket {
         effects: &[Received],
     ) -> Result<(), CommitError> {
         let Change { base, entries } = change;
-        let mut taken = self.still_taken(base.taken);
+        let Document { mut taken, mut done, revision, .. } = base;
+        self.forget(&mut taken, &mut done);
         let effects = effects.iter().map(pack).collect();
         taken.push(Taken { origin, by: self.host, effects });
-        let value = write(&entries, &taken)?;
+        let value = write(&entries, &taken, &done)?;
         let (len, max) = (value.len() + HEADERS, self.connection.client.max_payload());
         if len > max {
             return Err(PublishError::TooLarge { len, max }.into());
         }
-        let expected = match base.revision {
+        let expected = match revision {
             0 => Expected::Nothing,
             revision => Expected::Revision(revision),
         };
@@ -121,20 +127,23 @@ impl StateBucket {
         }
     }
 
-    /// Those that may come again.
-    fn still_taken(&self, mut taken: Vec<Taken>) -> Vec<Taken> {
+    /// Keeps those that may come again, and the names of the others.
+    fn forget(&self, taken: &mut Vec<Taken>, done: &mut Vec<Origin>) {
         let mut phases = self.phases.lock();
-        taken.retain(|it| match phases.get(&it.origin) {
-            Some(Phase::Begun) => true,
-            Some(Phase::Ended) => {
-                phases.remove(&it.origin);
-                false
+        taken.retain(|it| {
+            let stays = match phases.get(&it.origin) {
+                Some(Phase::Begun) => true,
+                Some(Phase::Ended) => phases.remove(&it.origin).is_none(),
+                None => it.by != self.host,
+            };
+            if !stays {
+                done.push(it.origin);
             }
-            None => it.by != self.host,
+            stays
         });
         let too_many = (taken.len() + 1).saturating_sub(MAX_TAKEN);
-        taken.drain(..too_many);
-        taken
+        done.extend(taken.drain(..too_many).map(|it| it.origin));
+        done.drain(..done.len().saturating_sub(MAX_DONE));
     }
 
     /// A message does not come again: the server knows that it is acknowledged.
@@ -194,18 +203,21 @@ struct Written<'a> {
     /// The messages that may come again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     taken: Vec<WrittenTaken>,
+    /// Those that are settled: eight bytes for each, in base64.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    done: String,
 }
 
 #[derive(Serialize, Deserialize)]
 struct WrittenTaken {
-    id: Uuid,
+    id: String,
     by: String,
     /// What follows from it, in base64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     out: Vec<String>,
 }
 
-fn write(entries: &Entries, taken: &[Taken]) -> Result<Vec<u8>, StateError> {
+fn write(entries: &Entries, taken: &[Taken], done: &[Origin]) -> Result<Vec<u8>, StateError> {
     let failed = |error: serde_json::Error| StateError::NotJson(error.to_string());
     let state = entries.iter().map(|(name, json)| {
         let value = serde_json::from_slice(json).map_err(failed)?;
@@ -213,15 +225,17 @@ fn write(entries: &Entries, taken: &[Taken]) -> Result<Vec<u8>, StateError> {
     });
     let state = state.collect::<Result<_, StateError>>()?;
     let taken = taken.iter().map(|taken| WrittenTaken {
-        id: Uuid::from_u128(taken.origin),
+        id: format!("{:016x}", taken.origin),
         by: format!("{:016x}", taken.by),
         out: taken.effects.iter().map(|packed| BASE64.encode(packed)).collect(),
     });
-    serde_json::to_vec(&Written { state, taken: taken.collect() }).map_err(failed)
+    let taken = taken.collect();
+    let done: Vec<u8> = done.iter().flat_map(|origin| origin.to_be_bytes()).collect();
+    serde_json::to_vec(&Written { state, taken, done: BASE64.encode(done) }).map_err(failed)
 }
 
 fn read(stored: &Stored) -> Result<Document, Box<dyn std::error::Error>> {
-    let Written { state, taken } = serde_json::from_slice(&stored.value)?;
+    let Written { state, taken, done } = serde_json::from_slice(&stored.value)?;
     let mut entries = Entries::default();
     for (name, json) in state {
         entries.set(&name, Some(json.get().as_bytes().into()))?;
@@ -229,10 +243,13 @@ fn read(stored: &Stored) -> Result<Document, Box<dyn std::error::Error>> {
     let taken = taken.into_iter().map(|WrittenTaken { id, by, out }| {
         let effects = out.iter().map(|packed| BASE64.decode(packed)).collect::<Result<_, _>>()?;
         let by = u64::from_str_radix(&by, 16)?;
-        Ok(Taken { origin: id.as_u128(), by, effects })
+        Ok(Taken { origin: u64::from_str_radix(&id, 16)?, by, effects })
     });
     let taken = taken.collect::<Result<_, Box<dyn std::error::Error>>>()?;
-    Ok(Document { entries, revision: stored.revision, taken })
+    let done = BASE64.decode(done)?;
+    let (done, _) = done.as_chunks();
+    let done = done.iter().map(|origin| u64::from_be_bytes(*origin)).collect();
+    Ok(Document { entries, revision: stored.revision, taken, done })
 }
 
 #[cfg(test)]
@@ -264,13 +281,16 @@ mod tests {
         entries.set("last", Some(br#"{"n": [1, 2.50]}"#.as_slice().into())).unwrap();
         let taken = vec![
             Taken { origin: 7, by: u64::MAX, effects: Vec::new() },
-            Taken { origin: u128::MAX, by: 1, effects: vec![b"\xff\0".to_vec()] },
+            Taken { origin: u64::MAX, by: 1, effects: vec![b"\xff\0".to_vec()] },
         ];
-        let value = write(&entries, &taken).unwrap();
+        let done = vec![5, u64::MAX];
+        let value = write(&entries, &taken, &done).unwrap();
         let text = String::from_utf8(value.clone()).unwrap();
         assert!(text.starts_with(r#"{"state":{"count":3,"last":{"n": [1, 2.50]}},"taken":["#));
         let document = read(&Stored { value, revision: 5 }).unwrap();
-        assert_eq!(document, Document { entries, revision: 5, taken });
+        assert_eq!(document, Document { entries, revision: 5, taken, done });
+        let known = [7, u64::MAX, 5, 6].map(|origin| document.taken(origin).map(<[_]>::len));
+        assert_eq!(known, [Some(0), Some(1), Some(0), None]);
         for value in [&b""[..], b"{}", b"{\"state\":{},\"taken\":[{\"id\":\"x\",\"by\":\"1\"}]}"] {
             assert!(read(&Stored { value: value.to_vec(), revision: 5 }).is_err());
         }

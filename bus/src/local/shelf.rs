@@ -199,7 +199,7 @@ impl Shelf {
                     Some(held) => match held.lasting.as_ref().map(|it| (it.now(), it)) {
                         None | Some((Some(Ok(())), _)) => {
                             let (entries, revision) = (held.entries.clone(), held.revision);
-                            return Ok(Document { entries, revision, taken: Vec::new() });
+                            return Ok(Document { entries, revision, ..Document::default() });
                         }
                         Some((None, lasting)) => (Some(lasting.clone()), 0),
                         Some((Some(Err(_)), _)) => {
