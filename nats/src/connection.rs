@@ -20,11 +20,12 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use crate::confirm::Confirms;
+use crate::outgoing::{Outgoing, Way};
 use crate::pending::Pending;
 use crate::{Credentials, NatsError, NatsOptions};
 
 /// How long the last bytes of a connection that nobody holds any more may take.
-const PARTING: Duration = Duration::from_secs(5);
+pub(crate) const PARTING: Duration = Duration::from_secs(5);
 
 /// What is to be published, no matter when.
 #[derive(Debug)]
@@ -86,6 +87,19 @@ impl Connection {
             posts,
             unsettled,
         }))
+    }
+
+    /// Publishes a message on a topic that does not last.
+    pub(crate) async fn publish(&self, outgoing: Outgoing) -> Result<(), async_nats::PublishError> {
+        let headers = outgoing.headers();
+        let Outgoing { subject, payload, way, .. } = outgoing;
+        match way {
+            Way::Core { reply: Some(reply) } => {
+                let client = &self.client;
+                client.publish_with_reply_and_headers(subject, reply, headers, payload).await
+            }
+            _ => self.client.publish_with_headers(subject, headers, payload).await,
+        }
     }
 
     /// Publishes at once, or as soon as the client takes it.

@@ -53,6 +53,13 @@ impl Outgoing {
     }
 }
 
+/// How many bytes a message's headers take.
+pub(crate) fn headers_len(message: &BaseMessage) -> usize {
+    let mut len = b"NATS/1.0\r\n\r\n".len();
+    wire::headers(message, |name, value| len += name.len() + value.len() + b": \r\n".len());
+    len
+}
+
 /// Adds a header, unless it can be none: what a message holds was checked when it was made.
 fn append(headers: &mut HeaderMap, name: &str, value: &str) {
     if let (Ok(name), Ok(value)) = (header_name(name), value.parse::<HeaderValue>()) {

@@ -1,7 +1,7 @@
 //! Publishing.
 //!
-//! A topic that does not last: the message goes into the connection's queue, and that is all; where the queue is
-//! full, publishing waits. A durable topic: the message goes out with an id, and is sent again under the same id
+//! A topic that does not last: the message goes into the [lane](crate::lane) to the connection, and that is all; where
+//! that is full, publishing waits. A durable topic: the message goes out with an id, and is sent again under the same id
 //! until the server confirms it, across reconnects; many may be on their way at a time. The server drops what it
 //! has already.
 
@@ -11,16 +11,17 @@ use std::time::Duration;
 use async_nats::Subject;
 use echo_bus::{Admission, wire};
 use echo_sdk::{BaseMessage, Form, PublishError, Received, Topic};
-use futures_util::FutureExt;
 use futures_util::future::try_join_all;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::NatsOptions;
 use crate::confirm::Unconfirmed;
-use crate::connection::Connection;
+use crate::connection::{Connection, PARTING};
+use crate::lane::{Lane, Left};
 use crate::outgoing::{self, Outgoing, Way};
 use crate::pending::Pending;
 use crate::streams::Streams;
@@ -49,6 +50,9 @@ pub(crate) struct Publisher {
     timeout: Duration,
     max_waiting: usize,
     outbox: mpsc::UnboundedSender<Outgoing>,
+    /// The way of what does not last.
+    pub(crate) lane: Arc<Lane>,
+    lane_task: Option<JoinHandle<()>>,
     /// What is in the outbox.
     pub(crate) waiting: Arc<Pending>,
     /// All that runs beside whoever uses the transport.
@@ -62,6 +66,8 @@ impl Publisher {
         options: &NatsOptions,
     ) -> Arc<Self> {
         let (outbox, queue) = mpsc::unbounded_channel();
+        let lane = Arc::<Lane>::default();
+        let lane_task = tokio::spawn(Arc::clone(&lane).run(Arc::clone(&connection)));
         let this = Arc::new(Self {
             connection,
             streams,
@@ -71,6 +77,8 @@ impl Publisher {
             timeout: options.publish_timeout,
             max_waiting: options.max_outstanding.max(1),
             outbox,
+            lane,
+            lane_task: Some(lane_task),
             waiting: Arc::default(),
             tasks: TaskTracker::new(),
         });
@@ -98,7 +106,12 @@ impl Publisher {
             _ => message.clone().with_attempt(0),
         };
         let payload = outgoing::packed(wire::payload(&message)?);
-        let (len, max) = (payload.len(), self.connection.client.max_payload());
+        // The server counts the headers in, which few messages have to care about.
+        let max = self.connection.client.max_payload();
+        let len = match payload.len() {
+            small if small < max / 2 => small,
+            large => large + outgoing::headers_len(&message),
+        };
         if len > max {
             return Err(PublishError::TooLarge { len, max });
         }
@@ -130,7 +143,7 @@ impl Publisher {
     /// Publishes one message; a durable one is on the server then.
     pub(crate) async fn send(&self, outgoing: Outgoing) -> Result<(), PublishError> {
         match outgoing.way {
-            Way::Core { .. } => self.send_core(outgoing).await,
+            Way::Core { .. } => self.lane.send(outgoing).await,
             Way::Durable { .. } => self.store(&outgoing).await,
         }
     }
@@ -158,9 +171,14 @@ impl Publisher {
             Ok::<_, PublishError>(())
         }));
         tokio::try_join!(alone, keyed)?;
-        for outgoing in core {
-            self.send_core(outgoing).await?;
+        if core.is_empty() {
+            return Ok(());
         }
+        for outgoing in core {
+            self.lane.send(outgoing).await?;
+        }
+        // What they follow from is acknowledged after them.
+        self.lane.flushed().await;
         Ok(())
     }
 
@@ -168,51 +186,39 @@ impl Publisher {
     /// returned.
     pub(crate) fn try_send(&self, outgoing: Outgoing) -> Result<(), PublishError> {
         let full = || PublishError::Full { slot: "the NATS connection".to_owned() };
-        if matches!(outgoing.way, Way::Durable { .. }) || self.waiting.count() > 0 {
-            if self.waiting.count() >= self.max_waiting {
-                return Err(full());
-            }
-            return self.queue(outgoing);
+        match outgoing.way {
+            Way::Core { .. } => self.lane.push(outgoing).map_err(|left| match left {
+                Left::Full(_) => full(),
+                Left::Broken(error) => error,
+            }),
+            Way::Durable { .. } if self.waiting.count() >= self.max_waiting => Err(full()),
+            Way::Durable { .. } => self.queue(outgoing),
         }
-        let sending = tokio::task::unconstrained(self.send_core(outgoing));
-        sending.now_or_never().unwrap_or_else(|| Err(full()))
     }
 
     /// Publishes if that takes no waiting; says whether it did.
     pub(crate) fn offer(&self, topic: &Topic, message: &BaseMessage) -> Result<bool, PublishError> {
-        if self.streams.keep(topic) || self.waiting.count() > 0 {
+        if self.lane.is_full() || self.streams.keep(topic) {
             return Ok(false);
         }
-        let outgoing = self.prepare(topic, message, Identity::Own)?;
-        let sent = tokio::task::unconstrained(self.send_core(outgoing)).now_or_never();
-        sent.map_or(Ok(false), |sent| sent.map(|()| true))
+        match self.lane.push(self.prepare(topic, message, Identity::Own)?) {
+            Ok(()) => Ok(true),
+            Err(Left::Full(_)) => Ok(false),
+            Err(Left::Broken(error)) => Err(error),
+        }
     }
 
     /// Publishes now if it can be, or else as soon as it can be, past all bounds.
     pub(crate) fn send_unbounded(&self, outgoing: Outgoing) -> Result<(), PublishError> {
-        if matches!(outgoing.way, Way::Durable { .. }) || self.waiting.count() > 0 {
-            return self.queue(outgoing);
+        match outgoing.way {
+            Way::Core { .. } => self.lane.push_unbounded(outgoing),
+            Way::Durable { .. } => self.queue(outgoing),
         }
-        let sending = tokio::task::unconstrained(self.send_core(outgoing.clone()));
-        sending.now_or_never().unwrap_or_else(|| self.queue(outgoing))
     }
 
     fn queue(&self, outgoing: Outgoing) -> Result<(), PublishError> {
         self.waiting.begin();
         self.outbox.send(outgoing).map_err(|_| PublishError::Closed)
-    }
-
-    async fn send_core(&self, outgoing: Outgoing) -> Result<(), PublishError> {
-        let headers = outgoing.headers();
-        let Outgoing { subject, payload, way, .. } = outgoing;
-        let client = &self.connection.client;
-        let sent = match way {
-            Way::Core { reply: Some(reply) } => {
-                client.publish_with_reply_and_headers(subject, reply, headers, payload).await
-            }
-            _ => client.publish_with_headers(subject, headers, payload).await,
-        };
-        sent.map_err(|error| PublishError::Transport(error.to_string()))
     }
 
     /// Sends a durable message until the server has it.
@@ -244,6 +250,19 @@ impl Publisher {
             wait = patience.next().copied().unwrap_or(wait);
             tokio::time::sleep(wait).await;
         }
+    }
+}
+
+impl Drop for Publisher {
+    /// What was left last is on its way yet.
+    fn drop(&mut self) {
+        self.lane.close();
+        let Some(mut task) = self.lane_task.take() else { return };
+        self.connection.runtime.spawn(async move {
+            if tokio::time::timeout(PARTING, &mut task).await.is_err() {
+                task.abort();
+            }
+        });
     }
 }
 

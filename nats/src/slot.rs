@@ -124,6 +124,8 @@ impl NatsSlot {
         options: &SlotOptions,
     ) -> Result<SelectAll<Coming>, BusError> {
         let mut messages = SelectAll::new();
+        // Nobody hears what was published before.
+        hub.publisher.lane.flushed().await;
         let client = &hub.publisher.connection.client;
         let streams = &hub.publisher.streams;
         let patterns = subject::reduced(&options.patterns).into_iter();
@@ -174,6 +176,7 @@ impl NatsSlot {
 
     /// Resolves once all that this host has published so far and that came to this slot is in its queue.
     async fn catch_up(&self) {
+        self.publisher.lane.flushed().await;
         self.publisher.connection.round_trip().await;
         let (caught_up, done) = oneshot::channel();
         if self.feed.send(caught_up).is_ok() {

@@ -118,6 +118,8 @@ impl NatsTransport {
             subjects.push((subject::keyed_of_any(pattern.as_str()), true));
         }
         let mut heard = Vec::new();
+        // Nobody hears what was published before.
+        self.0.publisher.lane.flushed().await;
         for (subject, is_keyed) in subjects {
             let subscribed = connection.client.subscribe(subject).await;
             let subscriber = subscribed.map_err(|error| BusError::Transport(error.to_string()))?;
@@ -171,6 +173,7 @@ impl NatsTransport {
             publisher.waiting.none().await;
             publisher.tasks.wait().await;
             connection.unsettled.none().await;
+            publisher.lane.flushed().await;
             connection.round_trip().await
         };
         let patience = self.0.options.publish_timeout;

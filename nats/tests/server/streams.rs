@@ -169,8 +169,9 @@ async fn a_host_takes_no_more_ahead_than_it_is_told() {
 
 #[tokio::test]
 async fn settings_that_make_no_sense_are_refused() {
+    type Change = fn(&mut DurableOptions);
     let server = NatsServer::start();
-    let refused: [(&str, fn(&mut DurableOptions)); 4] = [
+    let refused: [(&str, Change); 4] = [
         ("partitions", |it| it.partitions = 0),
         ("prefetch", |it| it.prefetch = 0),
         ("max_age", |it| it.max_age = Some(Duration::from_millis(1))),
