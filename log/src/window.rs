@@ -72,7 +72,9 @@ impl Window {
         let found = self.known.find_entry(self.hasher.hash_one(id), |number| {
             at(order, first, *number).is_some_and(|it| it.id == *id)
         });
-        found.into_iter().for_each(|found| drop(found.remove()));
+        if let Ok(found) = found {
+            found.remove();
+        }
     }
 
     /// Forgets what is too old at `now`, or too many.

@@ -38,8 +38,10 @@ impl<T> Shared<T> {
     /// Takes the oldest, and at most `limit` with it into a queue of one's own.
     #[inline]
     pub(super) fn steal_batch_with_limit_and_pop(&self, own: &Worker<T>, limit: usize) -> Steal<T> {
-        let steal = |queue: &Box<Injector<T>>| queue.steal_batch_with_limit_and_pop(own, limit);
-        self.0.get().map_or(Steal::Empty, steal)
+        match self.0.get() {
+            Some(queue) => queue.steal_batch_with_limit_and_pop(own, limit),
+            None => Steal::Empty,
+        }
     }
 }
 
