@@ -26,6 +26,11 @@ pub struct BusConfig {
     #[serde(with = "size")]
     #[schemars(schema_with = "size::schema")]
     pub max_payload: usize,
+    /// How much memory managed state takes at most on a local bus, in bytes. Without durable topics a change past it
+    /// is a failed attempt; with them what was not used lately is read from the log again.
+    #[serde(with = "size")]
+    #[schemars(schema_with = "size::schema")]
+    pub max_state: usize,
     /// How long an acknowledgement waits for room for what the handler published, before the message counts
     /// as not handled and is delivered again.
     #[serde(with = "duration")]
@@ -43,6 +48,7 @@ impl Default for BusConfig {
             url: BusUrl::Local,
             queue_size: 65_536,
             max_payload: 8 * 1024 * 1024,
+            max_state: 256 * 1024 * 1024,
             commit_patience: Duration::from_secs(5),
             durable: DurableConfig::default(),
             nats: NatsConfig::default(),

@@ -16,8 +16,8 @@ pub(super) async fn start(
     schemas: &Arc<Schemas>,
 ) -> Result<Arc<dyn Transport>, HostError> {
     let admission = Some(Arc::clone(schemas) as Arc<dyn Admission>);
-    let max_payload = config.max_payload;
-    let options = LocalOptions { max_payload, admission, ..LocalOptions::default() };
+    let (max_payload, max_state) = (config.max_payload, config.max_state);
+    let options = LocalOptions { max_payload, max_state, admission };
     Ok(Arc::new(if config.durable.topics.is_empty() {
         LocalTransport::new(options)?
     } else {
