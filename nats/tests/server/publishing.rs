@@ -105,7 +105,16 @@ async fn what_is_published_while_the_server_is_away_is_there_when_it_is_back() {
     // The first of them may have gone into the connection that was cut off.
     bus.try_publish(&topic("orders.a"), message(2)).unwrap();
     publish(&bus, "orders.a", message(3)).await;
-    assert_eq!(take_all(&mut slot.receiver(), 3).await, [1, 2, 3]);
+    let (mut receiver, mut taken) = (slot.receiver(), Vec::new());
+    while taken.len() < 3 {
+        let (number, _) = take(&mut receiver).await;
+        receiver.settle(Settlement::Done);
+        // What was on its way when the server went comes twice.
+        if !taken.contains(&number) {
+            taken.push(number);
+        }
+    }
+    assert_eq!(taken, [1, 2, 3]);
     publish(&bus, "test.a", message(4)).await;
     assert_eq!(heard.next().await.unwrap().message.json::<u64>().unwrap(), 4);
     bus.close();

@@ -20,7 +20,7 @@ async fn a_confirmed_acknowledgement_is_with_the_server() {
     let mut receiver = slot.receiver();
     let tool = tool(&server.url()).await;
     let mut acks = tool.subscribe("$JS.ACK.ORDERS.>").await.unwrap();
-    tool.flush().await.unwrap();
+    listens(&tool).await;
     publish(&bus, "orders.a", message(1)).await;
     take(&mut receiver).await;
     receiver.commit(Vec::new()).await.unwrap();
@@ -42,7 +42,7 @@ async fn a_retry_waits_at_the_server() {
     let mut receiver = slot.receiver();
     let tool = tool(&server.url()).await;
     let mut acks = tool.subscribe("$JS.ACK.ORDERS.>").await.unwrap();
-    tool.flush().await.unwrap();
+    listens(&tool).await;
     publish(&bus, "orders.a", message(1)).await;
     assert_eq!(take(&mut receiver).await, (1, 1));
     let delay = Duration::from_millis(400);
@@ -64,7 +64,7 @@ async fn a_dead_letter_is_stored_and_then_its_message_is_terminated() {
     let tool = tool(&server.url()).await;
     let mut terminated =
         tool.subscribe("$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.>").await.unwrap();
-    tool.flush().await.unwrap();
+    listens(&tool).await;
     publish(&bus, "orders.a", message(7)).await;
     take(&mut receiver).await;
     receiver.bury(to("dead.one.orders.a", message(7))).await.unwrap();
@@ -82,7 +82,7 @@ async fn what_was_forwarded_is_stored_once_however_often_its_message_comes() {
     let server = NatsServer::start();
     let tool = tool(&server.url()).await;
     let mut forwarded = tool.subscribe("orders.next").await.unwrap();
-    tool.flush().await.unwrap();
+    listens(&tool).await;
     let proxy = crate::wire::Proxy::start(server.port(), b"+ACK").await;
     let bus = host(&proxy.url()).await;
     let slot = slot(&bus, "one", &["orders.first"]).await;

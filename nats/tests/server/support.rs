@@ -91,6 +91,12 @@ pub async fn tool(url: &str) -> async_nats::Client {
     async_nats::connect(url).await.unwrap()
 }
 
+/// Resolves once the server knows of all that the tool has subscribed to; `flush` sees it into the socket alone.
+pub async fn listens(tool: &async_nats::Client) {
+    let nobody = tool.request("nobody.hears", "?".into()).await.unwrap_err();
+    assert_eq!(nobody.kind(), async_nats::RequestErrorKind::NoResponders);
+}
+
 pub async fn stream_info(url: &str, name: &str) -> jetstream::stream::Info {
     let context = jetstream::new(tool(url).await);
     context.get_stream(name).await.unwrap().cached_info().clone()

@@ -108,7 +108,7 @@ async fn any_tool_reads_a_message_and_its_headers() {
     let tool = tool(&server.url()).await;
     let mut plain = tool.subscribe("test.>").await.unwrap();
     let mut durable = tool.subscribe("_ECHO.K.*.orders.>").await.unwrap();
-    tool.flush().await.unwrap();
+    listens(&tool).await;
     let trace = TraceContext { trace_id: [1; 16], span_id: [2; 8], flags: 1, tracestate: None };
     let message = BaseMessage::builder("shop")
         .key("customer-7")
@@ -193,14 +193,14 @@ async fn a_tool_shares_a_slots_queue_group_and_its_requests_are_answered() {
     let answer: Value = serde_json::from_slice(&answer.unwrap().payload).unwrap();
     assert_eq!(answer["data"], 42);
     let mut member = tool.queue_subscribe("test.>", "one".to_owned()).await.unwrap();
-    tool.flush().await.unwrap();
+    listens(&tool).await;
     let pattern = pattern("test.>");
     let mut all = bus.subscribe(&pattern, SubscribeOptions::default()).await.unwrap();
     for number in 0..200 {
         publish(&bus, "test.n", message(number)).await;
         all.next().await.unwrap();
     }
-    tool.flush().await.unwrap();
+    listens(&tool).await;
     let by_tool = std::iter::from_fn(|| futures_util::FutureExt::now_or_never(member.next()));
     let by_tool = by_tool.flatten().count();
     until("each message went to one of them", async || by_tool + slot.stats().held == 200).await;
