@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use echo_core::Config;
 use echo_log::{Durable, Log, LogError, Message, Options, Placed, Settlement, SlotId, Transaction};
-use echo_sdk::{BaseMessage, Pattern, Plugin, PluginError, ProcessingStatus, Topic};
+use echo_sdk::{Pattern, Topic};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
@@ -15,7 +15,9 @@ use crate::BenchError;
 use crate::harness::{Contender, OURS, Round};
 use crate::ours::{Place, host_with};
 use crate::tally::Tally;
-use crate::work::{DATA, OUTSTANDING, TOPIC, message};
+use crate::work::{DATA, Making, OUTSTANDING, TOPIC, message};
+
+use super::work_queue::Working;
 
 pub(super) fn sides(runtime: &Runtime) -> Result<Vec<Contender>, BenchError> {
     runtime.block_on(async {
@@ -27,34 +29,13 @@ pub(super) fn sides(runtime: &Runtime) -> Result<Vec<Contender>, BenchError> {
     })
 }
 
-/// Acknowledges what it gets.
-struct Acknowledging {
-    handled: Arc<Tally>,
-}
-
-impl Plugin for Acknowledging {
-    fn name(&self) -> &str {
-        "bench"
-    }
-
-    async fn process_message(
-        &self,
-        _: &Topic,
-        message: &BaseMessage,
-    ) -> Result<ProcessingStatus, PluginError> {
-        std::hint::black_box(message);
-        self.handled.add(1);
-        Ok(ProcessingStatus::Acknowledged)
-    }
-}
-
 /// A host with a durable topic: a publish is confirmed once it is on disk, and each message is handled and
 /// acknowledged. So many tasks publish as there are publishes outstanding.
 async fn ours() -> Result<Contender, BenchError> {
     let dir = tempfile::tempdir()?;
     let handled = Arc::<Tally>::default();
     let counting = Arc::clone(&handled);
-    let plugin = move |_| Ok(Acknowledging { handled: Arc::clone(&counting) });
+    let plugin = move |_| Ok(Working::new(Making::Prebuilt, Arc::clone(&counting)));
     let mut config = Config::default();
     config.bus.durable.topics = vec![Pattern::new(TOPIC)?];
     config.bus.durable.dir = dir.path().to_owned();

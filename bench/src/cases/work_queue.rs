@@ -45,7 +45,6 @@ pub(super) struct Working {
 }
 
 impl Working {
-    #[cfg(feature = "bench-peers")]
     pub(super) fn new(making: Making, handled: Arc<Tally>) -> Self {
         Self { making, handled }
     }
@@ -75,7 +74,7 @@ impl Plugin for Working {
 pub(super) async fn ours(making: Making, batch: u64) -> Result<Contender, BenchError> {
     let handled = Arc::<Tally>::default();
     let counting = Arc::clone(&handled);
-    let plugin = move |_| Ok(Working { making, handled: Arc::clone(&counting) });
+    let plugin = move |_| Ok(Working::new(making, Arc::clone(&counting)));
     let host = host(Place::default(), plugin).await?;
     let client = host.client("bench-client");
     let topic = Topic::new(TOPIC)?;
