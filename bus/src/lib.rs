@@ -13,10 +13,12 @@ pub mod store;
 pub mod transport;
 pub mod wire;
 
+mod give_way;
 mod local;
 mod retry;
 
 pub use echo_log::{OpenError, Options as LogOptions, Recovery, SyncPolicy};
+pub use give_way::give_way;
 pub use local::{DurableLog, DurableOptions, LocalOptions, LocalTransport, Rest};
 pub use retry::RetryPolicy;
 pub use transport::{

@@ -10,9 +10,7 @@
 //!   nothing more is taken in; what the log has comes back when it is opened again.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
 
 use echo_log::{LogError, Placed};
 use echo_sdk::Received;
@@ -24,6 +22,7 @@ use super::durable::{Follows, Tell, told};
 use super::feed::LogSlot;
 use super::inbox::Inboxes;
 use super::reserved::Reserved;
+use crate::give_way;
 
 /// The slots of the log that a topic goes to.
 pub(super) type Route = SmallVec<[Arc<LogSlot>; 4]>;
@@ -132,19 +131,6 @@ impl Line {
             ended.extend(state.waiting.pop_front().map(|waiting| (waiting, result)));
         }
     }
-}
-
-/// Lets others run once.
-async fn give_way() {
-    let mut has_given = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut has_given, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 impl InLine<'_> {

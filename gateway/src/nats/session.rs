@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
-use echo_bus::SubscribeOptions;
+use echo_bus::{SubscribeOptions, give_way};
 use echo_sdk::{Overflow, Pattern};
 use parking_lot::Mutex;
 use tokio::io::AsyncRead;
@@ -295,17 +295,4 @@ fn fault(error: ParseError) -> String {
         ParseError::LineTooLong => LimitError::ControlLine.to_string(),
         ParseError::PayloadTooLarge => LimitError::Payload.to_string(),
     }
-}
-
-/// Lets others run once.
-async fn give_way() {
-    let mut has_given = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut has_given, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
