@@ -107,9 +107,7 @@ impl Rest {
         BaseMessage::let_go(self.settled.drain(..));
         self.queue.release(std::mem::take(&mut self.done));
     }
-}
 
-impl Rest {
     /// Lets other receivers have it: the message in hand takes long. What is settled makes room.
     pub fn share(&mut self) {
         if let Some(batch) = self.behind.take() {
