@@ -122,12 +122,13 @@ fn nats_server() -> Server {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut command = Command::new("nats-server");
     let port = free.port().to_string();
-    let process = command
+    let mut process = command
         .args(["-a", "127.0.0.1", "-p", &port])
         .stderr(Stdio::null())
         .spawn()
         .expect("nats-server has to be installed to be measured beside");
     while TcpStream::connect(free).is_err() {
+        assert!(process.try_wait().unwrap().is_none(), "nats-server ended before it listened");
         std::thread::sleep(Duration::from_millis(10));
     }
     Server { process, address: free }
