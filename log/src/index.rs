@@ -64,6 +64,8 @@ pub(crate) struct Index {
     pub(crate) messages: BTreeMap<u64, Live>,
     pub(crate) state: BTreeMap<Box<[u8]>, Location>,
     pub(crate) slots: BTreeMap<u32, Registered>,
+    /// How many of the messages wait for each slot.
+    pub(crate) lags: BTreeMap<u32, usize>,
     pub(crate) segments: BTreeMap<u32, Segment>,
     /// While records are read back, the registration of a slot may come later than its messages.
     pub(crate) replaying: bool,
@@ -84,17 +86,26 @@ impl Index {
             Op::Forget { slot } => {
                 self.slots.remove(&slot);
                 self.drop_waiting(|waiting| waiting.slot == slot);
+                self.lags.remove(&slot);
             }
             Op::Message { seq, slots, .. } => {
                 let is_known = |slot: &u32| self.replaying || self.slots.contains_key(slot);
                 let waiting = |slot| Waiting { slot, attempts: 0, due: 0 };
-                let waiting = slots.iter().filter(is_known).map(waiting).collect();
+                let mut waiting: SmallVec<[Waiting; 1]> =
+                    slots.iter().filter(is_known).map(waiting).collect();
+                waiting.sort_unstable_by_key(|waiting| waiting.slot);
+                waiting.dedup_by_key(|waiting| waiting.slot);
                 self.replace(seq, Live { at, waiting });
             }
             Op::Ack { slot, seq } => {
                 let Some(live) = self.messages.get_mut(&seq) else { return };
+                let before = live.waiting.len();
                 live.waiting.retain(|waiting| waiting.slot != slot);
-                if live.waiting.is_empty() {
+                let (is_acked, is_done) = (live.waiting.len() < before, live.waiting.is_empty());
+                if is_acked {
+                    self.count_done(slot);
+                }
+                if is_done {
                     self.remove(seq);
                 }
             }
@@ -122,18 +133,34 @@ impl Index {
         if live.waiting.is_empty() {
             return self.remove(seq);
         }
-        let at = live.at;
-        self.add_live(at);
+        self.add_live(live.at);
+        for waiting in &live.waiting {
+            *self.lags.entry(waiting.slot).or_default() += 1;
+        }
         if let Some(before) = self.messages.insert(seq, live) {
+            before.waiting.iter().for_each(|waiting| self.count_done(waiting.slot));
             self.remove_live(before.at);
         }
     }
 
     fn remove(&mut self, seq: u64) {
         if let Some(live) = self.messages.remove(&seq) {
+            live.waiting.iter().for_each(|waiting| self.count_done(waiting.slot));
             self.settled += u64::from(live.at.len);
             self.remove_live(live.at);
         }
+    }
+
+    /// One message less waits for a slot.
+    fn count_done(&mut self, slot: u32) {
+        if let Some(lag) = self.lags.get_mut(&slot) {
+            *lag = lag.saturating_sub(1);
+        }
+    }
+
+    /// How many messages wait for a slot.
+    pub(crate) fn lag(&self, slot: u32) -> usize {
+        self.lags.get(&slot).copied().unwrap_or_default()
     }
 
     fn add_live(&mut self, at: Location) {
@@ -155,9 +182,11 @@ impl Index {
         self.replaying = false;
         let slots = std::mem::take(&mut self.slots);
         self.drop_waiting(|waiting| !slots.contains_key(&waiting.slot));
+        self.lags.retain(|slot, _| slots.contains_key(slot));
         self.slots = slots;
     }
 
+    /// Whoever calls sees to [`lags`](Self::lags): those that are over are of slots that are gone.
     fn drop_waiting(&mut self, is_over: impl Fn(&Waiting) -> bool) {
         let mut done = Vec::new();
         for (seq, live) in &mut self.messages {
@@ -185,5 +214,70 @@ impl Index {
             let waiting = live.waiting.iter().find(|waiting| waiting.slot == slot)?;
             Some((*seq, waiting))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::record::{Writer, ops};
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Register(u32),
+        Forget(u32),
+        /// One that is known is moved.
+        Message(u64, Vec<u32>),
+        Ack(u32, u64),
+        Nak(u32, u64),
+        Replayed,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let (slot, seq) = (1u32..5, 1u64..12);
+        let step = prop_oneof![
+            2 => slot.clone().prop_map(Step::Register),
+            1 => slot.clone().prop_map(Step::Forget),
+            8 => (seq.clone(), proptest::collection::vec(slot.clone(), 0..5))
+                .prop_map(|(seq, slots)| Step::Message(seq, slots)),
+            8 => (slot.clone(), seq.clone()).prop_map(|(slot, seq)| Step::Ack(slot, seq)),
+            2 => (slot, seq).prop_map(|(slot, seq)| Step::Nak(slot, seq)),
+            1 => Just(Step::Replayed),
+        ];
+        proptest::collection::vec(step, 0..80)
+    }
+
+    fn apply(index: &mut Index, step: &Step) {
+        let mut body = Vec::new();
+        let mut writer = Writer(&mut body);
+        match step {
+            Step::Register(slot) => writer.slot(*slot, "name", b""),
+            Step::Forget(slot) => writer.forget(*slot),
+            Step::Message(seq, slots) => {
+                writer.message(*seq, [0; 16], 0, slots.iter().copied(), &[]);
+            }
+            Step::Ack(slot, seq) => writer.ack(*slot, *seq),
+            Step::Nak(slot, seq) => writer.nak(*slot, *seq, 1, 1),
+            Step::Replayed => index.replayed(),
+        }
+        let at = Location { segment: 1, record: 0, op: 0, len: 1 };
+        ops(&body).for_each(|op| index.apply(&op.unwrap().2, at));
+    }
+
+    proptest! {
+        #[test]
+        fn the_lag_of_a_slot_is_what_waits_for_it(replaying: bool, steps in steps()) {
+            let mut index = Index { replaying, ..Index::default() };
+            for step in &steps {
+                apply(&mut index, step);
+                for slot in 1..5 {
+                    prop_assert_eq!(index.lag(slot), index.waiting_for(slot, 0).count());
+                }
+            }
+            index.replayed();
+            prop_assert!(index.lags.keys().all(|slot| index.slots.contains_key(slot)));
+        }
     }
 }

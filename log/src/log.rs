@@ -301,6 +301,12 @@ impl Log {
         waiting.map(|(seq, it)| Pending { seq, attempts: it.attempts, due: it.due }).collect()
     }
 
+    /// How many messages that are on disk wait for a slot, in hand or not: all that it is not done with. Looks at no
+    /// message; what was [settled](Self::settle) counts until that is written.
+    pub fn lag(&self, slot: SlotId) -> usize {
+        self.shared().index.lock().lag(slot.0)
+    }
+
     /// Reads a message that waits for somebody and is on disk; `None` when nobody waits for it any more.
     ///
     /// # Errors

@@ -71,6 +71,7 @@ async fn what_waits_is_there_after_a_restart_in_order() {
     assert_eq!(names, ["a", "b"]);
     assert_eq!(&*log.slots()[0].about, b"about");
     assert_eq!(waiting(&log, a), [3, 4, 6, 7, 8, 9, 10]);
+    assert_eq!((log.lag(a), log.lag(b)), (7, 10));
     assert_eq!(log.pending(a, 0, 1), [Pending { seq: 3, attempts: 1, due: 0 }]);
     assert_eq!(log.pending(b, 0, 1), [Pending { seq: 1, attempts: 3, due: 77 }]);
     assert_eq!(log.pending(a, 4, 2).iter().map(|p| p.seq).collect::<Vec<_>>(), [6, 7]);

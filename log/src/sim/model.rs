@@ -280,6 +280,7 @@ impl Model {
         let mut found = BTreeMap::new();
         for (slot, number) in self.slots.iter().enumerate() {
             let pending = self.log.pending(*number, 0, usize::MAX);
+            assert_eq!(self.log.lag(*number), pending.len());
             assert!(pending.is_sorted_by_key(|it| it.seq));
             for it in pending {
                 assert_eq!(it.due, u64::from(it.attempts) * 10);
