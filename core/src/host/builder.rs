@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use echo_bus::Transport;
-use echo_sdk::{Manifest, Plugin, PluginContext, PluginError};
+use echo_sdk::{BaseMessage, Manifest, Plugin, PluginContext, PluginError};
 
 use super::candidate::{BuiltIn, Candidate, find_libraries};
 use super::local_bus;
@@ -92,6 +92,7 @@ impl HostBuilder {
     /// # Errors
     /// [`HostError`] when the bus or the schemas cannot be brought up, or a plugin that is linked in cannot run.
     pub async fn start(self) -> Result<Host, HostError> {
+        BaseMessage::recycle();
         let schemas = match self.schemas {
             Some(schemas) => schemas,
             None => Arc::new(Schemas::load(&self.config.schemas)?),

@@ -4,6 +4,7 @@ mod builder;
 mod fields;
 mod form;
 mod json;
+mod pool;
 pub(crate) mod raw;
 mod wire;
 
@@ -227,6 +228,12 @@ impl BaseMessage {
     /// copies of one message do not fight over its count; for transports.
     pub fn let_go(messages: impl IntoIterator<Item = Self>) {
         raw::let_go_all(messages.into_iter().map(Self::into_content));
+    }
+
+    /// Keeps the memory of messages that were let go of for the next ones, from now on and for the whole process. For
+    /// hosts, where messages go from core to core; not for plugins, whose libraries come and go.
+    pub fn recycle() {
+        pool::turn_on();
     }
 
     /// The same content after so many hops; for transports.

@@ -19,6 +19,8 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 
+use super::pool::{self, Size};
+
 /// A part of the block behind the header: its offset from the block's start and its length.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
@@ -99,11 +101,11 @@ impl MessageRef {
             return None;
         }
         let total = HEAD + body;
-        let layout = layout(total)?;
+        let (start, free) = match Size::of_new(total) {
+            Some(size) => (pool::take(size), recycle_block as unsafe extern "C" fn(_)),
+            None => (allocate(layout(total)?), free_block as unsafe extern "C" fn(_)),
+        };
         let mut sections = [Section::default(); SECTIONS];
-        // SAFETY: the layout is at least a header, so not of size zero.
-        let block = unsafe { alloc(layout) };
-        let Some(start) = NonNull::new(block) else { handle_alloc_error(layout) };
         let mut offset = HEAD;
         for (section, part) in sections.iter_mut().zip(parts) {
             let Some(part) = part else { continue };
@@ -120,7 +122,7 @@ impl MessageRef {
             size: HEAD as u32,
             total: total as u32,
             refs: AtomicUsize::new(1),
-            free: free_block,
+            free,
             id: fixed.id,
             timestamp_nanos: fixed.timestamp_nanos,
             trace: fixed.trace,
@@ -199,7 +201,9 @@ impl MessageRef {
 
     /// Whether this side's allocator made the block, so that it stays when the other side goes.
     pub(crate) fn is_own(&self) -> bool {
-        std::ptr::fn_addr_eq(self.head().free, free_block as unsafe extern "C" fn(_))
+        let (free, own) = (self.head().free, free_block as unsafe extern "C" fn(_));
+        std::ptr::fn_addr_eq(free, own)
+            || std::ptr::fn_addr_eq(free, recycle_block as unsafe extern "C" fn(_))
     }
 
     /// A copy of a block of the other side's in memory of this side's, or `None` when its sections do not lie
@@ -354,6 +358,13 @@ fn layout(total: usize) -> Option<Layout> {
     Layout::from_size_align(total, align_of::<RawMessage>()).ok()
 }
 
+fn allocate(layout: Layout) -> NonNull<u8> {
+    // SAFETY: a block is at least a header, so not of size zero.
+    let block = unsafe { alloc(layout) };
+    let Some(start) = NonNull::new(block) else { handle_alloc_error(layout) };
+    start
+}
+
 /// Frees a block that this side's allocator made.
 unsafe extern "C" fn free_block(raw: NonNull<RawMessage>) {
     // SAFETY: the caller holds the last count, so the header can be read.
@@ -361,6 +372,16 @@ unsafe extern "C" fn free_block(raw: NonNull<RawMessage>) {
     if let Some(layout) = layout(total) {
         // SAFETY: allocated in `build` with this very layout.
         unsafe { dealloc(raw.as_ptr().cast(), layout) };
+    }
+}
+
+/// Keeps the memory of a block for another message.
+unsafe extern "C" fn recycle_block(raw: NonNull<RawMessage>) {
+    // SAFETY: the caller holds the last count, so the header can be read.
+    let total = unsafe { raw.as_ref() }.total as usize;
+    if let Some(size) = Size::of(total) {
+        // SAFETY: taken in `build` with this very size, and the last count is gone.
+        unsafe { pool::give(size, raw.cast()) };
     }
 }
 
@@ -450,6 +471,21 @@ pub(crate) mod tests {
             }
         });
         assert_eq!(message.head().refs.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn memory_that_is_kept_serves_the_next_message() {
+        let part = |data: &'static [u8]| [Some(data), None, None, None, None, None, None, None];
+        pool::turn_on();
+        // A size that no other test's messages have.
+        let data = &[b' '; 700];
+        let message = MessageRef::build(&Fixed::default(), part(data)).unwrap();
+        let place = message.as_raw();
+        assert!(message.is_own());
+        drop(message);
+        let next = MessageRef::build(&Fixed::default(), part(&data[..690])).unwrap();
+        assert_eq!(next.as_raw(), place);
+        assert_eq!(next.part(Part::Data), Some(&data[..690]));
     }
 
     #[test]
