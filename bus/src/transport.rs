@@ -215,6 +215,13 @@ pub trait Slot: Send + Sync {
     fn receiver(&self) -> Box<dyn Receiver>;
     /// What it holds and has counted.
     fn stats(&self) -> SlotStats;
+    /// How many messages the slot is behind, in hand or not: those of durable topics that are kept for it until it
+    /// acknowledges them, which hosts that share the slot have in common, or what it holds here if that is more.
+    /// `None` where nobody can say just now.
+    fn lag(&self) -> BoxFuture<'_, Option<usize>> {
+        let held = self.stats().held;
+        Box::pin(async move { Some(held) })
+    }
     /// Whether a message waits that somebody could take now.
     fn has_ready(&self) -> bool;
     /// Stops handing out messages; they wait.

@@ -236,6 +236,34 @@ fn a_plugin_is_paused_and_resumed() {
 }
 
 #[test]
+fn topics_shows_how_far_a_slot_is_behind() {
+    let folder = Folder::new();
+    folder
+        .write("echo-core.toml", "[bus]\nqueue_size = 2\ndurable.topics = [\"service.exec.>\"]\n");
+    let _host = Host::start(&folder, &[]);
+    folder.expect(0, &["plugin", "pause", "process"]);
+    let question = r#"{"run_id":"r","suite":"s","command":["true"],"timeout":"5s"}"#;
+    for _ in 0..5 {
+        folder.expect(0, &["publish", "service.exec.local", question]);
+    }
+    let lag = || {
+        let rows = folder.expect(0, &["topics", "--json", "--interval", "1ms"]).json();
+        let rows = rows.as_array().unwrap().clone();
+        rows.iter().find(|row| row["slot"] == "process").unwrap()["lag"].clone()
+    };
+    eventually(|| lag() == 5);
+    let table = folder.expect(0, &["topics", "--interval", "1ms"]).stdout;
+    let [head, row] = ["SLOT", "process"].map(|first| {
+        let line = table.lines().find(|line| line.starts_with(first)).unwrap();
+        line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    });
+    let column = head.iter().position(|name| name == "LAG").unwrap();
+    assert_eq!(row[column], "5", "{table}");
+    folder.expect(0, &["plugin", "resume", "process"]);
+    eventually(|| lag() == 0);
+}
+
+#[test]
 fn what_a_host_cannot_finish_it_says() {
     let folder = Folder::new();
     let brief = ["orchestrator", "process"].map(|plugin| {
@@ -316,6 +344,7 @@ fn the_doors_speak_nats_and_http() {
     let metrics = http(&host, &format!("GET /metrics HTTP/1.1\n{token}"), "");
     let counted = r#"echo_messages_acknowledged_total{slot="process"} 1"#;
     assert!(metrics.contains(counted), "{metrics}");
+    assert!(metrics.contains(r#"echo_slot_lag{slot="process"} "#), "{metrics}");
     let topics = http(&host, &format!("GET /v1/topics HTTP/1.1\n{token}"), "");
     assert!(topics.contains("service.exec.local"), "{topics}");
     let document = http(&host, "GET /openapi.json HTTP/1.1", "");

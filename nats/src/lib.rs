@@ -33,6 +33,7 @@ mod ending;
 mod error;
 mod feed;
 mod held;
+mod lag;
 mod lane;
 mod options;
 mod outgoing;

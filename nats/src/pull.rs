@@ -61,9 +61,14 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
+    /// Where it is: the stream, and its name there.
+    pub(crate) fn place(&self) -> (String, String) {
+        (self.stream.clone(), subject::consumer_name(&self.slot, &self.filter))
+    }
+
     fn config(&self) -> pull::Config {
         pull::Config {
-            durable_name: Some(subject::consumer_name(&self.slot, &self.filter)),
+            durable_name: Some(self.place().1),
             description: Some(format!("slot {}", self.slot)),
             // A slot gets what is published from its first opening on.
             deliver_policy: DeliverPolicy::New,

@@ -28,7 +28,7 @@ use crate::receiver::NatsReceiver;
 use crate::sieve::Sieve;
 use crate::states::StateBucket;
 use crate::transport::Hub;
-use crate::{NatsOptions, subject};
+use crate::{NatsOptions, lag, subject};
 
 /// How many messages of a partition of keys are asked for at once; they come one at a time.
 const PARTITION_BATCH: usize = 32;
@@ -40,6 +40,8 @@ pub(crate) struct NatsSlot {
     publisher: Arc<Publisher>,
     states: Arc<StateBucket>,
     sources: Vec<Arc<Source>>,
+    /// By stream and name.
+    consumers: Vec<(String, String)>,
     is_paused: Arc<AtomicBool>,
     dropped: Arc<AtomicU64>,
     feed: mpsc::UnboundedSender<CaughtUp>,
@@ -83,6 +85,7 @@ impl NatsSlot {
             queue,
             table: Arc::new(Table::new(Arc::clone(connection), Arc::clone(&ending))),
             sources: Vec::new(),
+            consumers: Vec::new(),
             is_paused: Arc::default(),
             dropped: Arc::default(),
             feed,
@@ -93,6 +96,7 @@ impl NatsSlot {
         };
         let pulls = slot.pulls(&options, &hub.options);
         slot.sources = pulls.iter().map(|pull| Arc::clone(&pull.source)).collect();
+        slot.consumers = pulls.iter().map(|pull| pull.wanted.place()).collect();
         let consumers = try_join_all(pulls.iter().map(Pull::attach)).await?;
         let messages = slot.subscribe(hub, &options).await?;
         slot.ending.has_tasks(pulls.len() + 1);
@@ -205,6 +209,13 @@ impl Slot for NatsSlot {
     fn stats(&self) -> SlotStats {
         let stats = self.inner.stats();
         SlotStats { dropped: stats.dropped + self.dropped.load(Ordering::Relaxed), ..stats }
+    }
+
+    fn lag(&self) -> BoxFuture<'_, Option<usize>> {
+        Box::pin(async {
+            let kept = lag::lag(&self.publisher.connection, &self.consumers).await?;
+            Some(kept.max(self.stats().held))
+        })
     }
 
     fn has_ready(&self) -> bool {

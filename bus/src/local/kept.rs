@@ -39,6 +39,11 @@ impl Kept {
             durable.log.settle(self.slot.id(), sequence, settlement);
         }
     }
+
+    /// How many messages the log keeps for the slot.
+    pub(super) fn lag(&self) -> usize {
+        self.durable.upgrade().map_or(0, |durable| durable.log.lag(self.slot.id()))
+    }
 }
 
 impl LocalTransport {

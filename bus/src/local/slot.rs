@@ -6,6 +6,7 @@ use std::sync::atomic::{Ordering, fence};
 use crossbeam::deque::Steal;
 use echo_sdk::{BoxFuture, Received};
 
+use super::kept::Kept;
 use super::queue::{Queue, Ticket};
 use super::receiver::LocalReceiver;
 use crate::transport::{Receiver, Slot, SlotStats};
@@ -58,6 +59,12 @@ impl Slot for LocalSlot {
             dropped: self.queue.dropped(),
             delayed: self.queue.delayed.load(Ordering::Relaxed),
         }
+    }
+
+    fn lag(&self) -> BoxFuture<'_, Option<usize>> {
+        let kept = self.queue.kept.get().map_or(0, Kept::lag);
+        let lag = kept.max(self.stats().held);
+        Box::pin(async move { Some(lag) })
     }
 
     fn has_ready(&self) -> bool {

@@ -33,6 +33,9 @@ struct Row {
     workers: usize,
     depth: usize,
     capacity: usize,
+    /// Messages that it is behind: the hosts that share a slot all tell of the same ones, and of what each of them
+    /// holds for itself alone. Nothing where no host could find out.
+    lag: Option<usize>,
     delayed: usize,
     /// Messages that came in and were handled, a second.
     in_per_s: f64,
@@ -108,12 +111,16 @@ fn rows(before: &Look, now: &Look) -> Vec<Row> {
         row.workers += slot.workers;
         row.depth += slot.depth;
         row.capacity += slot.capacity;
+        row.lag = row.lag.max(slot.lag);
         row.delayed += slot.delayed;
         row.accepted += slot.accepted;
         row.acknowledged += slot.acknowledged;
         row.retried += slot.retried;
         row.dead += slot.dead;
         row.dropped += slot.dropped;
+    }
+    for row in rows.values_mut() {
+        row.lag = row.lag.map(|lag| lag.max(row.depth));
     }
     rows.into_values().collect()
 }
@@ -127,6 +134,7 @@ fn empty(slot: &SlotInfo) -> Row {
         workers: 0,
         depth: 0,
         capacity: 0,
+        lag: None,
         delayed: 0,
         in_per_s: 0.0,
         done_per_s: 0.0,
@@ -140,7 +148,7 @@ fn empty(slot: &SlotInfo) -> Row {
 
 fn listing(rows: &[Row], palette: Palette) -> String {
     let headings = [
-        "SLOT", "STATUS", "HOSTS", "WORKERS", "IN/S", "DONE/S", "DEPTH", "RETRIED", "DEAD",
+        "SLOT", "STATUS", "HOSTS", "WORKERS", "IN/S", "DONE/S", "DEPTH", "LAG", "RETRIED", "DEAD",
         "DROPPED", "PATTERNS",
     ];
     let cells = rows.iter().map(|row| {
@@ -152,6 +160,7 @@ fn listing(rows: &[Row], palette: Palette) -> String {
             format!("{:.1}", row.in_per_s),
             format!("{:.1}", row.done_per_s),
             format!("{}/{}", row.depth, row.capacity),
+            row.lag.map_or_else(|| "?".to_owned(), |lag| lag.to_string()),
             row.retried.to_string(),
             row.dead.to_string(),
             row.dropped.to_string(),
@@ -165,7 +174,7 @@ fn listing(rows: &[Row], palette: Palette) -> String {
 mod tests {
     use super::*;
 
-    fn slot(accepted: u64, depth: usize) -> SlotInfo {
+    fn slot(accepted: u64, depth: usize, lag: Option<usize>) -> SlotInfo {
         SlotInfo {
             slot: "s".to_owned(),
             version: "1.0.0".to_owned(),
@@ -174,6 +183,7 @@ mod tests {
             workers: 2,
             depth,
             capacity: 10,
+            lag,
             delayed: 0,
             accepted,
             acknowledged: accepted,
@@ -188,18 +198,33 @@ mod tests {
         let begin = Utc::now();
         let entry = |host: &str, seconds: i64, accepted, depth| {
             let at = begin + chrono::Duration::seconds(seconds);
-            ((host.to_owned(), "s".to_owned()), (at, slot(accepted, depth)))
+            ((host.to_owned(), "s".to_owned()), (at, slot(accepted, depth, Some(depth))))
         };
         let before = Look::from([entry("a", 0, 100, 0), entry("b", 0, 0, 0)]);
         let now = Look::from([entry("a", 2, 300, 3), entry("b", 2, 10, 4), entry("new", 2, 50, 0)]);
         let rows = rows(&before, &now);
         let [row] = rows.as_slice() else { panic!("{rows:?}") };
         assert_eq!((row.in_per_s, row.hosts, row.workers, row.depth), (105.0, 3, 6, 7));
-        assert_eq!((row.accepted, row.dead), (360, 3));
+        assert_eq!((row.accepted, row.dead, row.lag), (360, 3, Some(7)));
         let text = listing(&rows, Palette::PLAIN);
         assert!(
             text.contains("105.0") && text.contains("7/30") && text.ends_with("a.>\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn what_hosts_share_is_behind_once() {
+        let lag = |lags: &[Option<usize>]| {
+            let entry = |(host, lag): (usize, &Option<usize>)| {
+                ((host.to_string(), "s".to_owned()), (Utc::now(), slot(0, 3, *lag)))
+            };
+            let now: Look = lags.iter().enumerate().map(entry).collect();
+            let rows = rows(&now, &now);
+            (rows[0].lag, listing(&rows, Palette::PLAIN).contains(" ? "))
+        };
+        assert_eq!(lag(&[Some(100), None, Some(101)]), (Some(101), false));
+        assert_eq!(lag(&[Some(3), Some(3)]), (Some(6), false));
+        assert_eq!(lag(&[None, None]), (None, true));
     }
 }

@@ -28,6 +28,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::dead::Kept;
+use super::lag::lags;
 use super::{HostError, Shared};
 use crate::registry::HOST_SOURCE;
 use crate::schema::SchemaError;
@@ -119,7 +120,7 @@ impl Shared {
                     message,
                     asked,
                     |it| it.host.as_deref(),
-                    async |_| self.topics(),
+                    async |_| self.topics().await,
                 )
                 .await;
             }
@@ -227,9 +228,17 @@ impl Shared {
         self.transport.publish(topic, builder.build()?).await
     }
 
-    fn topics(&self) -> TopicsReply {
-        let plugins = self.registry.read().in_order();
-        TopicsReply { at: Utc::now(), slots: plugins.iter().map(|it| it.slot_info()).collect() }
+    async fn topics(&self) -> TopicsReply {
+        let (at, mut slots, open): (_, Vec<_>, Vec<_>) = {
+            let plugins = self.registry.read().in_order();
+            let looked = plugins.iter().map(|it| (it.slot_info(), Arc::clone(it.slot())));
+            let (slots, open) = looked.unzip();
+            (Utc::now(), slots, open)
+        };
+        for (slot, lag) in slots.iter_mut().zip(lags(&open).await) {
+            slot.lag = lag;
+        }
+        TopicsReply { at, slots }
     }
 
     async fn order(&self, order: &str, plugin: String) -> Result<PluginOrdered, Fault> {

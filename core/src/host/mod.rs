@@ -4,6 +4,7 @@ mod answers;
 mod builder;
 mod candidate;
 mod dead;
+mod lag;
 mod local_bus;
 mod shutdown;
 mod starting;

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::candidate::{Candidate, Source};
 use super::{DeadLetters, Host, HostError, Refused, Shared, failed};
-use super::{answers, dead};
+use super::{answers, dead, lag};
 use crate::actor::context::{Intake, PluginTransport};
 use crate::actor::{Actor, Counters, Delivering, SlotRuntime};
 use crate::config::{BusUrl, Config, PluginSetup};
@@ -115,10 +115,14 @@ impl Starting {
             middleware: self.middleware,
             schemas: self.schemas,
         });
+        let shows_metrics = shared.exports.metrics();
         let mut tasks = vec![
             tokio::spawn(scale_pools(Arc::downgrade(&shared))),
             tokio::spawn(answers::answer(Arc::downgrade(&shared), questions)),
         ];
+        if shows_metrics {
+            tasks.push(tokio::spawn(lag::show(Arc::downgrade(&shared))));
+        }
         if let Some(slot) = &shared.letter_slot {
             let letters = Arc::clone(&shared.dead_letters);
             tasks.push(tokio::spawn(letters.collect(Arc::clone(slot))));

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use echo_bus::Transport;
+use echo_bus::{Slot, Transport};
 use echo_sdk::contract::host::SlotInfo;
 use echo_sdk::contract::system::{POOL_SCALED, PluginEvent, PluginStatus, PoolScaled};
 use echo_sdk::{BaseMessage, Health, Manifest, PluginError, Received, Topic, WorkerPoolConfig};
+use metrics::Gauge;
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::Value;
@@ -263,7 +264,17 @@ impl Managed {
         }
     }
 
-    /// The slot as hosts tell of it.
+    /// The slot on the bus; it keeps nothing of the plugin in memory.
+    pub(crate) fn slot(&self) -> &Arc<dyn Slot> {
+        &self.slot.slot
+    }
+
+    /// Where the slot's lag is told.
+    pub(crate) fn lag_gauge(&self) -> &Gauge {
+        &self.slot.metrics.lag
+    }
+
+    /// The slot as hosts tell of it; its lag is the bus's to know.
     pub(crate) fn slot_info(&self) -> SlotInfo {
         let stats = self.slot.slot.stats();
         let counters = &self.slot.counters;
@@ -276,6 +287,7 @@ impl Managed {
             workers: self.pool.size(),
             depth: stats.held,
             capacity: stats.capacity,
+            lag: None,
             delayed: stats.delayed,
             accepted: stats.accepted,
             acknowledged: count(&counters.acknowledged) + count(&counters.forwarded),

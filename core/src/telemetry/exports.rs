@@ -20,7 +20,8 @@ impl Exports {
 
     /// Records the plugins' own metrics with the recorder of the [`metrics`] facade.
     ///
-    /// The host's metrics ([`SlotMetrics`](super::SlotMetrics)) are registered with the facade either way.
+    /// The host's metrics ([`SlotMetrics`](super::SlotMetrics)) are registered with the facade either way;
+    /// only how far slots are behind is not asked of the bus without.
     #[must_use]
     pub fn with_metrics(mut self) -> Self {
         self.metrics = true;

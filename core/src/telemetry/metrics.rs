@@ -39,6 +39,7 @@ const DEAD: &str = "echo_messages_dead_total";
 const DROPPED: &str = "echo_messages_dropped_total";
 const STATE_CONFLICTS: &str = "echo_state_conflicts_total";
 const QUEUE_DEPTH: &str = "echo_queue_depth";
+const LAG: &str = "echo_slot_lag";
 const QUEUE_WAIT: &str = "echo_queue_wait_seconds";
 const HANDLING: &str = "echo_handling_seconds";
 const WORKERS: &str = "echo_workers";
@@ -114,6 +115,12 @@ pub const METRICS: &[MetricInfo] = &[
         MetricKind::Gauge,
         Unit::Count,
         "Messages in the slot: waiting, in hand, or waiting for a retry.",
+    ),
+    slot_metric(
+        LAG,
+        MetricKind::Gauge,
+        Unit::Count,
+        "Messages of durable topics that the slot has not acknowledged, on all its hosts, or its depth if that is more.",
     ),
     slot_metric(
         QUEUE_WAIT,
@@ -208,6 +215,8 @@ pub struct SlotMetrics {
     pub state_conflicts: Counter,
     /// Messages in the slot.
     pub queue_depth: Gauge,
+    /// Messages that the slot is behind.
+    pub lag: Gauge,
     /// How long messages waited in the queue, in seconds.
     pub queue_wait: Histogram,
     /// How long handling took, in seconds.
@@ -238,6 +247,7 @@ impl SlotMetrics {
             dropped: counter!(DROPPED, "slot" => label()),
             state_conflicts: counter!(STATE_CONFLICTS, "slot" => label()),
             queue_depth: gauge!(QUEUE_DEPTH, "slot" => label()),
+            lag: gauge!(LAG, "slot" => label()),
             queue_wait: histogram!(QUEUE_WAIT, "slot" => label()),
             handling: histogram!(HANDLING, "slot" => label()),
             queue_capacity: gauge!(QUEUE_CAPACITY, "slot" => label()),

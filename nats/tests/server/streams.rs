@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::stream::{RetentionPolicy, StorageType};
-use echo_bus::{Settlement, Transport};
+use echo_bus::{Receiver, Settlement, Transport};
 use echo_nats::{DurableOptions, NatsError, NatsTransport, Storage};
 
 use crate::server::NatsServer;
@@ -182,5 +182,38 @@ async fn settings_that_make_no_sense_are_refused() {
         change(&mut options.durable);
         let error = NatsTransport::connect(options).await.unwrap_err().to_string();
         assert!(error.contains(&format!("`{key}`")), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn hosts_that_share_a_slot_are_behind_together() {
+    let server = NatsServer::start();
+    let (one, other) = (host(&server.url()).await, host(&server.url()).await);
+    let patterns = ["orders.>", "test.>"];
+    let (here, there) = (slot(&one, "one", &patterns).await, slot(&other, "one", &patterns).await);
+    assert_eq!((here.lag().await, there.lag().await), (Some(0), Some(0)));
+    here.pause();
+    there.pause();
+    for number in 0..20 {
+        publish(&one, "orders.a", message(number)).await;
+        publish(&one, "orders.b", keyed("k", 100 + number)).await;
+    }
+    let both = async || (here.lag().await, there.lag().await);
+    until("both say 40", async || both().await == (Some(40), Some(40))).await;
+    here.resume();
+    there.resume();
+    let (mut a, mut b) = (here.receiver(), there.receiver());
+    tokio::select! {
+        _ = async { tokio::join!(drain(&mut a), drain(&mut b)) } => {}
+        () = until("all are handled", async || both().await == (Some(0), Some(0))) => {}
+    }
+    drop(server);
+    assert_eq!(here.lag().await, None, "nobody knows");
+}
+
+/// Handles what comes, without end.
+async fn drain(receiver: &mut Box<dyn Receiver>) {
+    loop {
+        take_all(receiver, 1).await;
     }
 }

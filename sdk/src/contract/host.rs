@@ -96,6 +96,10 @@ pub struct SlotInfo {
     pub depth: usize,
     /// The most that it holds.
     pub capacity: usize,
+    /// Messages that it is behind: those of durable topics that it has not acknowledged, on all hosts that share it, or
+    /// its depth if that is more; nothing where the host could not find out.
+    #[serde(default)]
+    pub lag: Option<usize>,
     /// Messages that wait for a retry.
     pub delayed: usize,
     /// Messages that it took in.

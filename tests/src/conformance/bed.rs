@@ -149,6 +149,19 @@ pub async fn take(receiver: &mut Box<dyn Receiver>) -> Option<(u64, u16)> {
     Some((message.json().unwrap(), message.attempt()))
 }
 
+/// Waits until a slot says that it is so many messages behind.
+pub(super) async fn until_behind(slot: &Arc<dyn Slot>, expected: usize) {
+    let mut said = None;
+    let saying = async {
+        while said != Some(expected) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            said = slot.lag().await;
+        }
+    };
+    let is_in_time = timeout(PATIENCE, saying).await.is_ok();
+    assert!(is_in_time, "`{}` is {said:?} behind and not {expected}", slot.name());
+}
+
 /// Takes so many messages, each settled as done: their numbers.
 pub async fn take_all(receiver: &mut Box<dyn Receiver>, count: usize) -> Vec<u64> {
     let mut all = Vec::new();

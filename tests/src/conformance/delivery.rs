@@ -1,10 +1,12 @@
 //! Who gets what.
 
+use std::time::Duration;
+
 use echo_bus::{BusError, Settlement, SlotOptions};
 use echo_sdk::{BaseMessage, Overflow, Pattern, PublishError, Topic, TraceContext};
 use serde_json::{Value, json};
 
-use super::bed::next;
+use super::bed::{next, until_behind};
 use super::{Bed, message, take, take_all, topic};
 
 /// A published message reaches each slot whose patterns match its topic, and no other.
@@ -151,4 +153,28 @@ pub async fn too_large_a_message_is_refused_with_both_sizes(bed: Bed) {
     }
     bed.publish("t", message(1)).await;
     assert_eq!(take_all(&mut slot.receiver(), 1).await, [1]);
+}
+
+/// A slot is behind by the messages that it has not acknowledged: waiting, in hand, or waiting for a retry.
+pub async fn a_slot_is_behind_by_what_it_has_not_acknowledged(bed: Bed) {
+    let slot = bed.slot("one", &["t"], 10).await;
+    assert_eq!(slot.lag().await, Some(0));
+    slot.pause();
+    for number in 0..3 {
+        bed.publish("t", message(number)).await;
+    }
+    until_behind(&slot, 3).await;
+    slot.resume();
+    let mut receiver = slot.receiver();
+    take(&mut receiver).await;
+    assert_eq!(slot.lag().await, Some(3));
+    receiver.settle(Settlement::Done);
+    receiver.flush();
+    until_behind(&slot, 2).await;
+    take(&mut receiver).await;
+    receiver.settle(Settlement::Again(Duration::from_millis(100)));
+    receiver.flush();
+    assert_eq!(slot.lag().await, Some(2));
+    take_all(&mut receiver, 2).await;
+    until_behind(&slot, 0).await;
 }

@@ -6,6 +6,7 @@ use echo_bus::Settlement;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::bed::until_behind;
 use super::state::{change, entry};
 use super::{Bed, keyed, message, take, take_all};
 
@@ -69,6 +70,30 @@ pub async fn a_second_message_of_an_id_is_dropped(bed: Bed) {
     let mut receiver = slot.receiver();
     assert_eq!(take_all(&mut receiver, 2).await, [1, 2]);
     assert!(bed.never(take(&mut receiver)).await);
+}
+
+/// A slot is behind by what is kept for it, however much of that it holds, and is after a restart too.
+pub async fn how_far_a_slot_is_behind_outlives_the_host(bed: Bed) {
+    let slot = bed.slot("one", &["durable.>"], 4).await;
+    let quick = bed.slot("quick", &["durable.a"], 100).await;
+    slot.pause();
+    for number in 0..10 {
+        bed.publish("durable.a", message(number)).await;
+    }
+    bed.publish("durable.b", keyed("k", 10)).await;
+    bed.publish("durable.b", keyed("k", 11)).await;
+    take_all(&mut quick.receiver(), 10).await;
+    until_behind(&slot, 12).await;
+    until_behind(&quick, 0).await;
+    slot.resume();
+    take_all(&mut slot.receiver(), 3).await;
+    until_behind(&slot, 9).await;
+    drop((slot, quick));
+    let bed = bed.kill_and_start_again().await;
+    let slot = bed.slot("one", &["durable.>"], 4).await;
+    until_behind(&slot, 9).await;
+    take_all(&mut slot.receiver(), 9).await;
+    until_behind(&slot, 0).await;
 }
 
 /// A message that waited for its retry when the host was killed comes back, no earlier than it was to.

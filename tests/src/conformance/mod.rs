@@ -139,7 +139,8 @@ macro_rules! sentences {
                 a_message_arrives_as_it_was_sent,
                 a_receiver_that_is_dropped_gives_back_what_it_had_one_attempt_older,
                 a_slots_name_is_taken_until_the_slot_is_closed,
-                too_large_a_message_is_refused_with_both_sizes;
+                too_large_a_message_is_refused_with_both_sizes,
+                a_slot_is_behind_by_what_it_has_not_acknowledged;
             retries: again_is_no_earlier_than_its_delay_and_counts_the_attempts,
                 without_a_key_nobody_waits_behind_a_retry,
                 what_is_published_again_starts_over;
@@ -215,6 +216,7 @@ macro_rules! sentences {
                 what_was_in_hand_comes_back,
                 a_second_message_of_an_id_is_dropped,
                 a_retry_outlives_the_host,
+                how_far_a_slot_is_behind_outlives_the_host,
                 state_outlives_the_host_and_counts_each_message_once;
         }
     };
