@@ -189,8 +189,28 @@ pub fn payload(message: &BaseMessage) -> Result<Cow<'_, [u8]>, MessageError> {
             // Nobody but `read` makes this form, yet what a library hands over may say so as well.
             Ok(BASE64_STANDARD.decode(&text).map_or(text, Cow::Owned))
         }
-        Form::Message => json::write(message).map(Cow::Owned),
+        Form::Message => {
+            let mut out = Vec::new();
+            json::write(message, &mut out)?;
+            Ok(Cow::Owned(out))
+        }
     }
+}
+
+/// As [`payload`], with what has to be written standing in `scratch`, whose memory serves for the next one.
+///
+/// # Errors
+/// [`MessageError`] when the message cannot be written as JSON.
+pub fn payload_in<'a>(
+    message: &'a BaseMessage,
+    scratch: &'a mut Vec<u8>,
+) -> Result<Cow<'a, [u8]>, MessageError> {
+    if message.form() != Form::Message {
+        return payload(message);
+    }
+    scratch.clear();
+    json::write(message, scratch)?;
+    Ok(Cow::Borrowed(scratch))
 }
 
 /// Data that is a text, without the quotes and the escapes of JSON.

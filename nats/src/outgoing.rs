@@ -1,12 +1,12 @@
 //! Messages as they go out.
 
-use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 
+use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::{HeaderMap, HeaderName, HeaderValue, Subject};
 use bytes::{Bytes, BytesMut};
 use echo_bus::wire;
-use echo_sdk::{BaseMessage, Topic};
+use echo_sdk::{BaseMessage, Form, MessageError, Topic};
 use uuid::Uuid;
 
 /// A message as it goes out.
@@ -39,19 +39,35 @@ impl Outgoing {
             Way::Durable { id, .. } => id,
             Way::Core { .. } => None,
         };
+        // What a tool has sent may have a header several times; ours stand for themselves.
+        let is_ours = self.message.form() == Form::Message;
         wire::headers(&self.message, |name, value| {
             // The server is to know it by another id than its own.
-            if id.is_none() || name != wire::header::ID {
-                append(&mut headers, name, value);
+            if id.is_some() && name == wire::header::ID {
+                return;
+            }
+            // What a message holds was checked when it was made.
+            let Ok(value) = value.parse::<HeaderValue>() else { return };
+            match known(name) {
+                Some(name) if is_ours => headers.insert(name, value),
+                Some(name) => headers.append(name, value),
+                None => {
+                    if let Ok(name) = name.parse::<HeaderName>() {
+                        headers.append(name, value);
+                    }
+                }
             }
         });
         if let Some(id) = id {
             let mut text = Uuid::encode_buffer();
-            headers.insert(wire::header::ID, &*id.as_hyphenated().encode_lower(&mut text));
+            headers.insert(NATS_MESSAGE_ID, &*id.as_hyphenated().encode_lower(&mut text));
         }
         headers
     }
 }
+
+/// The headers that messages have of their own take fewer bytes than so many, texts of the message aside.
+pub(crate) const HEADERS: usize = 512;
 
 /// How many bytes a message's headers take.
 pub(crate) fn headers_len(message: &BaseMessage) -> usize {
@@ -60,48 +76,55 @@ pub(crate) fn headers_len(message: &BaseMessage) -> usize {
     len
 }
 
-/// Adds a header, unless it can be none: what a message holds was checked when it was made.
-fn append(headers: &mut HeaderMap, name: &str, value: &str) {
-    if let (Ok(name), Ok(value)) = (header_name(name), value.parse::<HeaderValue>()) {
-        headers.append(name, value);
-    }
-}
-
-/// The name of a header; those that most messages have take no memory of their own.
-fn header_name(name: &str) -> Result<HeaderName, <HeaderName as std::str::FromStr>::Err> {
-    use wire::header::{ATTEMPT, HOPS, KEY, SCHEMA, TRACEPARENT, TRACESTATE};
-    let known = [TRACEPARENT, KEY, HOPS, SCHEMA, TRACESTATE, ATTEMPT];
-    match known.into_iter().find(|known| *known == name) {
-        Some(known) => Ok(HeaderName::from_static(known)),
-        None => name.parse(),
-    }
+/// The headers that messages have of their own, which take no memory for their names.
+fn known(name: &str) -> Option<HeaderName> {
+    use wire::header::{ATTEMPT, HOPS, ID, KEY, SCHEMA, TRACEPARENT, TRACESTATE};
+    Some(match name {
+        ID => NATS_MESSAGE_ID,
+        TRACEPARENT => const { HeaderName::from_static(TRACEPARENT) },
+        KEY => const { HeaderName::from_static(KEY) },
+        HOPS => const { HeaderName::from_static(HOPS) },
+        SCHEMA => const { HeaderName::from_static(SCHEMA) },
+        TRACESTATE => const { HeaderName::from_static(TRACESTATE) },
+        ATTEMPT => const { HeaderName::from_static(ATTEMPT) },
+        _ => return None,
+    })
 }
 
 /// How many bytes the payloads of a thread share an allocation in.
 const PACK: usize = 64 * 1024;
 
-/// Payloads from this size on have an allocation of their own.
+/// The payloads of messages from this size on have an allocation of their own.
 const LARGE: usize = 4 * 1024;
 
+/// What a thread keeps for the message after this one.
+#[derive(Default)]
+struct Workbench {
+    /// Where the next payloads stand.
+    room: BytesMut,
+    /// Where a payload is written.
+    scratch: Vec<u8>,
+}
+
 thread_local! {
-    static ROOM: Cell<BytesMut> = Cell::new(BytesMut::new());
+    static WORKBENCH: RefCell<Workbench> = RefCell::default();
     static LAST: RefCell<Option<(Topic, Subject)>> = const { RefCell::new(None) };
 }
 
-/// The bytes of a payload, beside those of others: what one thread allocates and another frees costs more than the
+/// The payload of a message, beside those of others: what one thread allocates and another frees costs more than a
 /// copy does.
-pub(crate) fn packed(payload: Cow<'_, [u8]>) -> Bytes {
-    if payload.len() >= LARGE {
-        return Bytes::from(payload.into_owned());
+pub(crate) fn payload(message: &BaseMessage) -> Result<Bytes, MessageError> {
+    if message.size() >= LARGE {
+        return Ok(wire::payload(message)?.into_owned().into());
     }
-    let mut room = ROOM.take();
-    if room.capacity() < payload.len() {
-        room = BytesMut::with_capacity(PACK);
-    }
-    room.extend_from_slice(&payload);
-    let bytes = room.split().freeze();
-    ROOM.set(room);
-    bytes
+    WORKBENCH.with_borrow_mut(|Workbench { room, scratch }| {
+        let payload = wire::payload_in(message, scratch)?;
+        if room.capacity() < payload.len() {
+            *room = BytesMut::with_capacity(PACK.max(payload.len()));
+        }
+        room.extend_from_slice(&payload);
+        Ok(room.split().freeze())
+    })
 }
 
 /// A topic as a subject; that of the topic that this thread published to last is there already.
@@ -123,10 +146,32 @@ mod tests {
     #[test]
     fn each_payload_keeps_its_bytes() {
         let sizes = [0, 1, 400, LARGE - 1, LARGE, 2 * PACK];
-        let all: Vec<Vec<u8>> =
-            (0..400).map(|number| vec![number as u8; sizes[number % sizes.len()]]).collect();
-        let packed: Vec<Bytes> = all.iter().map(|bytes| packed(Cow::Borrowed(bytes))).collect();
-        assert!(packed.iter().zip(&all).all(|(packed, bytes)| packed == bytes));
+        let message = |number: usize| {
+            let text = char::from(b'a' + (number % 26) as u8).to_string().repeat(sizes[number % 6]);
+            let form = if number.is_multiple_of(7) { Form::Text } else { Form::Message };
+            BaseMessage::builder("me").form(form).data_text(&text).build().unwrap()
+        };
+        let all: Vec<BaseMessage> = (0..400).map(message).collect();
+        let payloads: Vec<Bytes> = all.iter().map(|message| payload(message).unwrap()).collect();
+        for (payload, message) in payloads.iter().zip(&all) {
+            assert_eq!(*payload, *wire::payload(message).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_header_that_a_tool_sends_twice_stays_twice() {
+        let message = BaseMessage::builder("me").form(Form::Text).data("x");
+        let message = ["Echo-Key", "Tenant"]
+            .into_iter()
+            .fold(message, |message, name| message.field(name, "a").field(name, "b"));
+        let message = message.build().unwrap();
+        let way = Way::Core { reply: None };
+        let outgoing = Outgoing { subject: "a.b".into(), message, payload: Bytes::new(), way };
+        let headers = outgoing.headers();
+        for name in ["Echo-Key", "Tenant"] {
+            let values: Vec<&str> = headers.get_all(name).map(HeaderValue::as_str).collect();
+            assert_eq!(values, ["a", "b"]);
+        }
     }
 
     #[test]

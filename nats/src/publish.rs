@@ -105,12 +105,12 @@ impl Publisher {
             0 => message.clone(),
             _ => message.clone().with_attempt(0),
         };
-        let payload = outgoing::packed(wire::payload(&message)?);
+        let payload = outgoing::payload(&message)?;
         // The server counts the headers in, which few messages have to care about.
         let max = self.connection.client.max_payload();
-        let len = match payload.len() {
-            small if small < max / 2 => small,
-            large => large + outgoing::headers_len(&message),
+        let len = match payload.len() + message.size() + outgoing::HEADERS {
+            small if small < max => small,
+            _ => payload.len() + outgoing::headers_len(&message),
         };
         if len > max {
             return Err(PublishError::TooLarge { len, max });

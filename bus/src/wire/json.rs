@@ -11,26 +11,26 @@ use uuid::Uuid;
 /// What the parts beside data and texts take, without the tracing system's own.
 const AROUND: usize = 320;
 
-/// Writes the JSON form.
-pub(super) fn write(message: &BaseMessage) -> Result<Vec<u8>, MessageError> {
+/// Writes the JSON form at the end of `out`.
+pub(super) fn write(message: &BaseMessage, out: &mut Vec<u8>) -> Result<(), MessageError> {
     if message.fields().next().is_some() {
-        return serde_json::to_vec(message).map_err(MessageError::Data);
+        return serde_json::to_writer(out, message).map_err(MessageError::Data);
     }
-    let mut out = Vec::with_capacity(AROUND + message.size());
+    out.reserve(AROUND + message.size());
     out.extend_from_slice(b"{\"id\":\"");
     let mut id = Uuid::encode_buffer();
     out.extend_from_slice(message.id().as_hyphenated().encode_lower(&mut id).as_bytes());
     out.extend_from_slice(b"\",\"timestamp\":\"");
-    timestamp(&mut out, message.timestamp());
+    timestamp(out, message.timestamp());
     out.extend_from_slice(b"\",\"source\":");
-    text(&mut out, message.source())?;
+    text(out, message.source())?;
     out.extend_from_slice(b",\"version\":");
-    text(&mut out, message.version())?;
+    text(out, message.version())?;
     out.extend_from_slice(b",\"data\":");
     out.extend_from_slice(message.data_bytes().trim_ascii());
     if let Some(schema) = message.schema() {
         out.extend_from_slice(b",\"schema\":");
-        text(&mut out, schema)?;
+        text(out, schema)?;
     }
     if let Some(trace) = message.trace_context() {
         out.extend_from_slice(b",\"trace_context\":{\"traceparent\":\"");
@@ -38,24 +38,24 @@ pub(super) fn write(message: &BaseMessage) -> Result<Vec<u8>, MessageError> {
         out.push(b'"');
         if let Some(state) = &trace.tracestate {
             out.extend_from_slice(b",\"tracestate\":");
-            text(&mut out, state)?;
+            text(out, state)?;
         }
         out.push(b'}');
     }
     out.extend_from_slice(b",\"headers\":{\"attempt\":");
-    number(&mut out, message.attempt());
+    number(out, message.attempt());
     out.extend_from_slice(b",\"hops\":");
-    number(&mut out, message.hops());
+    number(out, message.hops());
     if let Some(key) = message.key() {
         out.extend_from_slice(b",\"key\":");
-        text(&mut out, key)?;
+        text(out, key)?;
     }
     if let Some(reply) = message.reply_to() {
         out.extend_from_slice(b",\"reply_to\":");
-        text(&mut out, reply.as_str())?;
+        text(out, reply.as_str())?;
     }
     out.extend_from_slice(b"}}");
-    Ok(out)
+    Ok(())
 }
 
 /// Writes a text with its quotes.
@@ -202,9 +202,15 @@ mod tests {
 
     use super::*;
 
+    fn written(message: &BaseMessage) -> Vec<u8> {
+        let mut out = Vec::new();
+        write(message, &mut out).unwrap();
+        out
+    }
+
     /// Writes and reads a message both ways.
     fn agrees(message: &BaseMessage) -> bool {
-        let written = write(message).unwrap();
+        let written = written(message);
         assert_eq!(written, serde_json::to_vec(message).unwrap(), "{message:?}");
         agrees_on(&written)
     }
@@ -247,7 +253,7 @@ mod tests {
     #[test]
     fn data_that_looks_like_what_follows_it_stays_data() {
         let message = BaseMessage::builder("me").data(&json!(1)).trace_context(trace());
-        let written = String::from_utf8(write(&message.build().unwrap()).unwrap()).unwrap();
+        let written = String::from_utf8(written(&message.build().unwrap())).unwrap();
         let tail = written.split_once("\"data\":1").unwrap().1;
         assert!(!agrees_on(written.replace("\"data\":1", &format!("\"data\":1{tail}")).as_bytes()));
         for (from, to) in [
@@ -290,7 +296,7 @@ mod tests {
         #[test]
         fn a_changed_byte_is_read_alike(place in 0_usize..400, byte: u8) {
             let message = BaseMessage::builder("me").data(&json!({"a": 1})).trace_context(trace());
-            let mut payload = write(&message.build().unwrap()).unwrap();
+            let mut payload = written(&message.build().unwrap());
             let place = place % payload.len();
             payload[place] = byte;
             agrees_on(&payload);
