@@ -4,11 +4,13 @@
 //! watches [`Connection::epoch`], which counts up each time.
 //!
 //! Settlements come from code that cannot wait. They go straight into the client's queue; while that is full
-//! they wait for one task, [`run_posts`]. No more can wait than there are messages in hand, so it is bounded.
+//! they wait for one task, [`run_posts`]. No more can wait than there are messages in hand, so it is bounded: each is
+//! settled once, and its signs of life are not told to a server that is away.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::connection::State;
 use async_nats::jetstream::context::{ContextBuilder, RequestErrorKind};
 use async_nats::jetstream::{self, ErrorCode, response::Response};
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr, Subject};
@@ -100,6 +102,11 @@ impl Connection {
             }
             _ => self.client.publish_with_headers(subject, headers, payload).await,
         }
+    }
+
+    /// Whether there is a server at the other end, as far as is known.
+    pub(crate) fn is_up(&self) -> bool {
+        self.client.connection_state() == State::Connected
     }
 
     /// Publishes at once, or as soon as the client takes it.

@@ -144,9 +144,10 @@ impl Held {
         false
     }
 
-    /// Tells the server that it is still being worked on.
+    /// Tells the server that it is still being worked on. While there is none, what it would be told piles up, and
+    /// tells it nothing that the next one does not.
     pub(crate) fn show_life(&self, connection: &Connection) {
-        if !self.is_settled() {
+        if !self.is_settled() && connection.is_up() {
             connection.post(&self.reply, Answer::Working.payload());
         }
     }
@@ -216,6 +217,8 @@ fn address(message: &BaseMessage) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::NatsOptions;
+    use crate::lane::server::NatsServer;
 
     #[test]
     fn a_source_asks_for_more_when_few_enough_are_held() {
@@ -246,5 +249,22 @@ mod tests {
         assert_eq!(text(Answer::Again(Duration::from_millis(5))), "-NAK {\"delay\":5000000}");
         assert_eq!(text(Answer::Again(Duration::ZERO)), "-NAK");
         assert_eq!(text(Answer::Again(Duration::MAX)), format!("-NAK {{\"delay\":{}}}", i64::MAX));
+    }
+
+    #[tokio::test]
+    async fn signs_of_life_do_not_pile_up_while_the_server_is_away() {
+        let server = NatsServer::start();
+        let options = NatsOptions { urls: vec![server.url()], ..NatsOptions::default() };
+        let connection = Connection::open(&options).await.unwrap();
+        drop(server);
+        while connection.is_up() {
+            tokio::task::yield_now().await;
+        }
+        let delivered = Delivered { count: 1, sequence: 1 };
+        let held = Held::new(Subject::from("r"), &Source::of("S"), delivered);
+        // Many more than the client has room for.
+        (0..10_000).for_each(|_| held.show_life(&connection));
+        assert_eq!(connection.unsettled.count(), 0);
+        held.settle(&connection, Answer::Done);
     }
 }

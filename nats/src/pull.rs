@@ -297,7 +297,11 @@ impl Pull {
             idle_heartbeat: HEARTBEAT,
             ..pull::BatchConfig::default()
         };
-        let asked = attached.consumer.request_batch(batch, attached.inbox.clone()).await;
+        let asking = attached.consumer.request_batch(batch, attached.inbox.clone());
+        // It waits for as long as the server is away, and the slot does not.
+        let Some(asked) = self.ending.token().run_until_cancelled(asking).await else {
+            return Ok(());
+        };
         asked.map_err(|error| BusError::Transport(error.to_string()))?;
         attached.pending += wanted;
         attached.pace.asks(Instant::now(), self.source.settled());

@@ -42,6 +42,9 @@ const MAX_TAKEN: usize = 1024;
 /// The most messages that a document remembers when they are settled.
 const MAX_DONE: usize = 64;
 
+/// How many messages a host knows the phase of before it lets go of those that have ended.
+const MAX_PHASES: usize = 64 * 1024;
+
 /// What a message at the server takes beside its payload, at most.
 const HEADERS: usize = 1024;
 
@@ -150,6 +153,10 @@ impl StateBucket {
     pub(crate) fn finished(&self, origin: Origin) {
         let mut phases = self.phases.lock();
         if phases.remove(&origin).is_none() {
+            if phases.len() >= MAX_PHASES {
+                // Their documents remember them for longer than they need to.
+                phases.retain(|_, phase| *phase == Phase::Begun);
+            }
             phases.insert(origin, Phase::Ended);
         }
     }
@@ -249,7 +256,7 @@ fn read(stored: &Stored) -> Result<Document, Box<dyn std::error::Error>> {
     let done = BASE64.decode(done)?;
     let (done, _) = done.as_chunks();
     let done = done.iter().map(|origin| u64::from_be_bytes(*origin)).collect();
-    Ok(Document { entries, revision: stored.revision, taken, done })
+    Ok(Document { entries, revision: stored.revision, taken, done, ..Document::default() })
 }
 
 #[cfg(test)]
@@ -288,7 +295,7 @@ mod tests {
         let text = String::from_utf8(value.clone()).unwrap();
         assert!(text.starts_with(r#"{"state":{"count":3,"last":{"n": [1, 2.50]}},"taken":["#));
         let document = read(&Stored { value, revision: 5 }).unwrap();
-        assert_eq!(document, Document { entries, revision: 5, taken, done });
+        assert_eq!(document, Document { entries, revision: 5, taken, done, ..Document::default() });
         let known = [7, u64::MAX, 5, 6].map(|origin| document.taken(origin).map(<[_]>::len));
         assert_eq!(known, [Some(0), Some(1), Some(0), None]);
         for value in [&b""[..], b"{}", b"{\"state\":{},\"taken\":[{\"id\":\"x\",\"by\":\"1\"}]}"] {

@@ -152,7 +152,7 @@ impl NatsTransport {
         let reply = Topic::new(&inbox).map_err(PublishError::from)?;
         let message = message.with_reply_to(&reply).map_err(PublishError::from)?;
         let request = publisher.prepare(topic, &message, Identity::Own)?;
-        let answers = client.subscribe(inbox).await;
+        let answers = timeout_at(deadline, client.subscribe(inbox)).await.map_err(timed_out)?;
         let mut answers = answers.map_err(|error| failed(error.to_string()))?;
         timeout_at(deadline, publisher.send(request)).await.map_err(timed_out)??;
         let answer = timeout_at(deadline, answers.next()).await.map_err(timed_out)?;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use echo_bus::{Settlement, SubscribeOptions, Transport};
+use echo_sdk::{BaseMessage, Form, PublishError};
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -119,4 +120,27 @@ async fn what_is_published_while_the_server_is_away_is_there_when_it_is_back() {
     assert_eq!(heard.next().await.unwrap().message.json::<u64>().unwrap(), 4);
     bus.close();
     bus.closed().await;
+}
+
+#[tokio::test]
+async fn headers_count_in_what_the_server_takes() {
+    let server = NatsServer::start_with("max_payload: 65536");
+    let bus = host(&server.url()).await;
+    let mut heard = bus.subscribe(&pattern("test.>"), SubscribeOptions::default()).await.unwrap();
+    let with_field = |len: usize| {
+        let message = BaseMessage::builder("test").form(Form::Json).data(&1);
+        message.field("Note", &"x".repeat(len)).build().unwrap()
+    };
+    for to in ["test.a", "orders.a"] {
+        let refused = bus.publish(&topic(to), with_field(65_536)).await;
+        assert!(matches!(refused, Err(PublishError::TooLarge { .. })), "{refused:?}");
+    }
+    // Neither that nor what is as large as it may be keeps others from being published.
+    for message in [with_field(65_000), message(2)] {
+        publish(&bus, "test.a", message).await;
+    }
+    for number in [1, 2] {
+        let received = timeout(PATIENCE, heard.next()).await.expect("in time").unwrap();
+        assert_eq!(received.message.json::<u64>().unwrap(), number);
+    }
 }
