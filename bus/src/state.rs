@@ -7,7 +7,9 @@
 //! * **Who owns it.** The transport. A document outlives receivers, slots that are closed and plugins that are
 //!   loaded anew; where messages last, it lasts as long and as surely as they do.
 //! * **Order.** A document is read with all that was committed to it before. With an ordering key the handlings of a
-//!   slot do not overlap, and each finds what the one before it left.
+//!   slot do not overlap, and each finds what the one before it left, on disk yet or not.
+//! * **Lasting.** What builds on a document that is not kept is not kept either. A handler that changes nothing builds
+//!   on what it read as well: its message is settled once that [lasts](Document::lasts).
 //! * **Conflict.** Each change makes a new revision, and a commit names the one that its handler read. If that is no
 //!   longer the latest the commit changes, publishes and settles nothing: whoever was quicker wins, and the
 //!   handler runs again.
@@ -94,6 +96,33 @@ pub struct Document {
     /// Some of those that it has taken in before and that are settled, oldest first: a host that was cut off for long
     /// may still have one in hand.
     pub done: Vec<Origin>,
+    /// Whether it is sure to stay.
+    pub lasting: Lasting,
+}
+
+/// Whether a document that was read is sure to stay: one that was changed a moment ago may be lost yet, where the disk
+/// has no room for it. It tells no two documents apart.
+#[derive(Debug, Clone, Default)]
+pub struct Lasting(Option<echo_log::Durable>);
+
+impl PartialEq for Lasting {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Lasting {}
+
+impl Lasting {
+    /// For what was handed to a log.
+    pub(crate) fn of(durable: Option<&echo_log::Durable>) -> Self {
+        Self(durable.filter(|durable| durable.now().is_none()).cloned())
+    }
+
+    /// What it depends on, if it is not sure.
+    pub(crate) fn on(&self) -> Option<&echo_log::Durable> {
+        self.0.as_ref()
+    }
 }
 
 impl Document {
@@ -102,6 +131,15 @@ impl Document {
         let taken = self.taken.iter().find(|taken| taken.origin == origin);
         let done = || self.done.contains(&origin).then_some(&[][..]);
         taken.map(|taken| &*taken.effects).or_else(done)
+    }
+
+    /// Waits until it is known whether it stays. One that does not never was, and whoever read it is to read again:
+    /// a commit on it is a [conflict](CommitError::Conflict), anything else has to ask here.
+    pub async fn lasts(&self) -> bool {
+        match &self.lasting.0 {
+            Some(durable) => durable.clone().await.is_ok(),
+            None => true,
+        }
     }
 }
 

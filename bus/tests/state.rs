@@ -6,22 +6,33 @@ use std::future::poll_fn;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
+use std::time::Duration;
 
 use echo_bus::state::{Change, CommitError, Document};
 use echo_bus::{
-    DurableLog, DurableOptions, LocalOptions, LocalTransport, LogOptions, Receiver, Slot,
-    SlotOptions, Transport,
+    DurableLog, DurableOptions, LocalOptions, LocalTransport, LogOptions, Receiver, Settlement,
+    Slot, SlotOptions, Transport,
 };
-use echo_sdk::{BaseMessage, Overflow, Pattern, Topic};
+use echo_sdk::{BaseMessage, Overflow, Pattern, Received, Topic};
 
 const KEYS: u64 = 20;
 
+fn small() -> LogOptions {
+    LogOptions { segment_size: 64 << 10, ..LogOptions::default() }
+}
+
+fn topic(text: &str) -> Topic {
+    Topic::new(text).unwrap()
+}
+
 fn open(dir: &Path, max_state: usize) -> LocalTransport {
-    let options = DurableOptions {
-        topics: vec![Pattern::new("durable.>").unwrap()],
-        dir: dir.to_owned(),
-        log: LogOptions { segment_size: 64 << 10, ..LogOptions::default() },
-    };
+    open_with(dir, max_state, small())
+}
+
+fn open_with(dir: &Path, max_state: usize, log: LogOptions) -> LocalTransport {
+    let topics = vec![Pattern::new("durable.>").unwrap()];
+    let options = DurableOptions { topics, dir: dir.to_owned(), log };
     let (log, _) = DurableLog::open(options).unwrap();
     LocalTransport::durable(LocalOptions { max_state, ..LocalOptions::default() }, log).unwrap()
 }
@@ -32,12 +43,27 @@ async fn slot(bus: &LocalTransport) -> Arc<dyn Slot> {
     bus.open_slot(SlotOptions { name, patterns, capacity, overflow }).await.unwrap()
 }
 
+async fn slot_of(bus: &LocalTransport, name: &str, pattern: &str) -> Arc<dyn Slot> {
+    let (patterns, overflow) = (vec![Pattern::new(pattern).unwrap()], Overflow::Block);
+    let options = SlotOptions { name: name.to_owned(), patterns, capacity: 1000, overflow };
+    bus.open_slot(options).await.unwrap()
+}
+
 fn count(document: &Document) -> u64 {
     document.entries.get("count").map_or(0, |json| serde_json::from_slice(json).unwrap())
 }
 
 /// One more in the state of the message in hand, however often somebody else is quicker; gives how often.
 async fn add_one(bus: &LocalTransport, receiver: &mut dyn Receiver) -> u64 {
+    add_one_with(bus, receiver, Vec::new()).await
+}
+
+/// The same, with what follows from the message.
+async fn add_one_with(
+    bus: &LocalTransport,
+    receiver: &mut dyn Receiver,
+    effects: Vec<Received>,
+) -> u64 {
     let key = receiver.current().unwrap().message.key().map(str::to_owned);
     for conflicts in 0.. {
         let base = bus.states("counter").load(key.as_deref()).await.unwrap();
@@ -46,7 +72,7 @@ async fn add_one(bus: &LocalTransport, receiver: &mut dyn Receiver) -> u64 {
         entries.set("count", Some(json.into())).unwrap();
         // What takes most of the room, so that memory is scarce where it is to be.
         entries.set("text", Some(format!("{:?}", "x".repeat(200)).into_bytes().into())).unwrap();
-        match receiver.commit_state(Vec::new(), Change { base, entries }).await {
+        match receiver.commit_state(effects.clone(), Change { base, entries }).await {
             Ok(()) => return conflicts,
             Err(CommitError::Conflict) => tokio::task::yield_now().await,
             Err(error) => panic!("{error}"),
@@ -128,4 +154,86 @@ async fn keys_count_each_message_once_over_restarts_in_little_memory() {
     let bus = open(dir.path(), 1 << 20);
     assert_eq!(count_all(&bus, "durable.t", KEYS, true).await, 0, "nobody is quicker");
     assert_eq!(counts(&bus).await, [vec![0], vec![61; KEYS as usize]].concat());
+}
+
+/// What was committed is read at once, on disk yet or not.
+#[tokio::test]
+async fn a_state_is_read_before_it_is_on_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let bus = open(dir.path(), 1 << 20);
+    let slot = slot(&bus).await;
+    let mut receiver = slot.receiver();
+    let states = bus.states("counter");
+    for number in 1..=50 {
+        let message = BaseMessage::builder("test").key("k").build().unwrap();
+        bus.publish(&Topic::new("t").unwrap(), message).await.unwrap();
+        assert!(poll_fn(|cx| receiver.poll_recv(cx)).await);
+        assert_eq!(add_one(&bus, &mut *receiver).await, 0);
+        let mut loading = std::pin::pin!(states.load(Some("k")));
+        let read = poll_fn(|cx| Poll::Ready(loading.as_mut().poll(cx))).await;
+        let Poll::Ready(document) = read else { panic!("{number} is waited for") };
+        assert_eq!(count(&document.unwrap()), number);
+    }
+    assert!(states.load(Some("k")).await.unwrap().lasts().await);
+}
+
+/// A message is gone and counted, or neither, though changes build on others that find no room in the log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn each_message_counts_once_where_the_log_is_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = LogOptions { max_bytes: 8 << 16, remembered_ids: 8, ..small() };
+    let mut followed = 0;
+    for round in 1..=4 {
+        let bus = open_with(dir.path(), 1 << 20, log.clone());
+        let slot = slot_of(&bus, "counter", "durable.in").await;
+        let out = slot_of(&bus, "out", "durable.out").await;
+        for number in 0..150 {
+            let message = BaseMessage::builder("test").key(&format!("k{}", number % 3)).build();
+            bus.publish(&topic("durable.in"), message.unwrap()).await.unwrap();
+        }
+        let workers: Vec<_> =
+            (0..4).map(|_| tokio::spawn(work(bus.clone(), slot.receiver()))).collect();
+        for worker in workers {
+            worker.await.unwrap();
+        }
+        slot.close();
+        bus.closed().await;
+        drop((slot, out, bus));
+
+        let bus = open_with(dir.path(), 1 << 20, log.clone());
+        let slot = slot_of(&bus, "counter", "durable.in").await;
+        let out = slot_of(&bus, "out", "durable.out").await;
+        let follows = out.lag().await.unwrap();
+        followed += follows as u64;
+        assert_eq!(counts(&bus).await.iter().sum::<u64>(), followed, "round {round}");
+        assert_eq!(followed + slot.lag().await.unwrap() as u64, round * 150);
+        // There is room again for the next round.
+        let mut receiver = out.receiver();
+        for _ in 0..follows {
+            assert!(poll_fn(|cx| receiver.poll_recv(cx)).await);
+            receiver.settle(Settlement::Done);
+        }
+        receiver.flush();
+        bus.close();
+        bus.closed().await;
+    }
+    assert!(followed > 100, "{followed}");
+}
+
+/// Counts messages, and publishes a large one for each, until there is no room for a while.
+async fn work(bus: LocalTransport, mut receiver: Box<dyn Receiver>) {
+    let pad = "x".repeat(6000);
+    let patience = Duration::from_millis(300);
+    loop {
+        match tokio::time::timeout(patience, poll_fn(|cx| receiver.poll_recv(cx))).await {
+            Ok(true) => {}
+            _ => return,
+        }
+        let effect = BaseMessage::builder("test").field("Pad", &pad).build().unwrap();
+        let effects = vec![Received { topic: topic("durable.out"), message: effect }];
+        let adding = add_one_with(&bus, &mut *receiver, effects);
+        if tokio::time::timeout(patience, adding).await.is_err() {
+            return;
+        }
+    }
 }

@@ -10,9 +10,10 @@ use std::sync::{Arc, LazyLock};
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use echo_core::Host;
+use echo_core::{Config, Host};
 use echo_sdk::{
-    BaseMessage, Manifest, Plugin, PluginContext, PluginError, ProcessingStatus, StateKind, Topic,
+    BaseMessage, Manifest, Pattern, Plugin, PluginContext, PluginError, ProcessingStatus,
+    StateKind, Topic,
 };
 use serde_json::json;
 use tokio::runtime::Runtime;
@@ -28,10 +29,16 @@ static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap());
 
 /// Counts messages and tells when a round is complete.
-#[derive(Default)]
 struct Round {
     handled: AtomicU64,
+    of: u64,
     complete: Notify,
+}
+
+impl Default for Round {
+    fn default() -> Self {
+        Self { handled: AtomicU64::new(0), of: MESSAGES, complete: Notify::new() }
+    }
 }
 
 struct Counting(Arc<Round>);
@@ -47,7 +54,7 @@ impl Plugin for Counting {
         message: &BaseMessage,
     ) -> Result<ProcessingStatus, PluginError> {
         divan::black_box(message);
-        if self.0.handled.fetch_add(1, Ordering::Relaxed) + 1 == MESSAGES {
+        if self.0.handled.fetch_add(1, Ordering::Relaxed) + 1 == self.0.of {
             self.0.complete.notify_one();
         }
         Ok(ProcessingStatus::Acknowledged)
@@ -120,7 +127,7 @@ impl Plugin for CountingByKey {
         let state = self.0.state();
         let count = state.get::<u64>("count").await?.unwrap_or_default();
         state.set("count", &(count + 1)).await?;
-        if self.1.handled.fetch_add(1, Ordering::Relaxed) + 1 == MESSAGES {
+        if self.1.handled.fetch_add(1, Ordering::Relaxed) + 1 == self.1.of {
             self.1.complete.notify_one();
         }
         Ok(ProcessingStatus::Acknowledged)
@@ -130,20 +137,41 @@ impl Plugin for CountingByKey {
 /// Each message changes the state of its key, one of 2,000, in memory.
 #[divan::bench(args = [1, 8], sample_count = 20)]
 fn managed_state(bencher: Bencher<'_, '_>, workers: usize) {
-    let round = Arc::<Round>::default();
+    count_by_key(bencher, workers, 2000, Config::default(), MESSAGES);
+}
+
+/// The same with eight workers and the state in a log on the disk, by the number of keys.
+#[divan::bench(args = [1, 100, 2000], sample_count = 5)]
+fn managed_state_in_a_log(bencher: Bencher<'_, '_>, keys: usize) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = Config::default();
+    config.bus.durable.topics = vec![Pattern::new("kept.>").unwrap()];
+    config.bus.durable.dir = dir.path().to_owned();
+    count_by_key(bencher, 8, keys, config, 3000);
+}
+
+fn count_by_key(
+    bencher: Bencher<'_, '_>,
+    workers: usize,
+    keys: usize,
+    config: Config,
+    messages: u64,
+) {
+    let round = Arc::new(Round { of: messages, ..Round::default() });
     let manifest = Manifest { state: StateKind::Keyed, ..manifest(workers) };
     let made = Arc::clone(&round);
     let builder = Host::builder()
+        .config(config)
         .plugin(manifest, move |context| Ok(CountingByKey(context, Arc::clone(&made))));
     let host = RUNTIME.block_on(builder.start()).unwrap();
     let (client, topic) = (host.client("bench"), Topic::new("bench.work").unwrap());
     let keyed = |key| BaseMessage::builder("bench").key(&format!("k{key}")).data(&key).build();
-    let prebuilt: Vec<_> = (0..2000).map(|key| keyed(key).unwrap()).collect();
-    bencher.counter(ItemsCount::new(MESSAGES)).bench_local(|| {
+    let prebuilt: Vec<_> = (0..keys).map(|key| keyed(key).unwrap()).collect();
+    bencher.counter(ItemsCount::new(messages)).bench_local(|| {
         RUNTIME.block_on(async {
             round.handled.store(0, Ordering::Relaxed);
             let publishing = async {
-                for message in prebuilt.iter().cycle().take(MESSAGES as usize) {
+                for message in prebuilt.iter().cycle().take(messages as usize) {
                     client.publish(&topic, message.clone()).await.unwrap();
                 }
             };

@@ -37,10 +37,13 @@ impl Opened {
         if self.is_taken { Ok(self.base) } else { Err(self) }
     }
 
-    /// What the handler made of it; nothing where it only read.
-    pub(crate) fn change(self) -> Option<Change> {
+    /// What the handler made of it, or what it read where that is all.
+    pub(crate) fn change(self) -> Result<Change, Document> {
         let Self { base, changed, .. } = self;
-        changed.filter(|entries| *entries != base.entries).map(|entries| Change { base, entries })
+        match changed.filter(|entries| *entries != base.entries) {
+            Some(entries) => Ok(Change { base, entries }),
+            None => Err(base),
+        }
     }
 
     fn readable(&mut self) -> Result<&mut Self, StateError> {

@@ -49,6 +49,11 @@ impl Durable {
         self.batch.result.get().cloned()
     }
 
+    /// Whether it is of this batch.
+    pub(crate) fn is_of(&self, batch: &Arc<Batch>) -> bool {
+        Arc::ptr_eq(&self.batch, batch)
+    }
+
     /// For what needs no disk.
     pub(crate) fn done(result: Result<(), LogError>) -> Self {
         let batch = Arc::<Batch>::default();

@@ -30,8 +30,8 @@ pub(crate) struct Gathered {
     pub(crate) adds: bool,
     /// It holds some that come with the settlement of others.
     pub(crate) pays: bool,
-    /// Somebody waits for a message that an earlier batch holds.
-    pub(crate) has_duplicates: bool,
+    /// Somebody relies on what an earlier batch holds: waits for a message of it, or builds on it.
+    pub(crate) relies: bool,
     /// Somebody waits, though there may be nothing to write; it waits for no company.
     pub(crate) is_awaited: bool,
     /// Told once it is written, without what slots said of messages.
@@ -88,6 +88,8 @@ pub(crate) struct Name {
 #[derive(Debug)]
 pub(crate) struct Front {
     pub(crate) gathered: Gathered,
+    /// Who is told of the batch that the writer has.
+    pub(crate) writing: Arc<Batch>,
     pub(crate) next_seq: u64,
     pub(crate) next_slot: u32,
     pub(crate) names: BTreeMap<Box<str>, Name>,
@@ -111,6 +113,7 @@ impl Front {
     pub(crate) fn new(options: &Options) -> Self {
         Self {
             gathered: Gathered::default(),
+            writing: Arc::default(),
             next_seq: 1,
             next_slot: 1,
             names: BTreeMap::new(),
@@ -144,8 +147,10 @@ impl Front {
 
     /// Whether a transaction may come in now.
     fn admit(&self, transaction: &Transaction<'_>) -> Result<(), LogError> {
+        let is_founded = transaction.after.is_none_or(|after| self.may_be_kept(after));
         match &self.gate {
             Gate::Shut(error) => return Err(error.clone()),
+            _ if !is_founded => return Err(LogError::Unfounded),
             Gate::Narrow { error, commits } => {
                 let frees = !transaction.done.is_empty();
                 if !(frees && *commits) && transaction.adds() {
@@ -173,6 +178,15 @@ impl Front {
         Ok(())
     }
 
+    /// Whether something is kept, or may be yet. Of what is refused this is said no more from then on that what relies
+    /// on it is refused as well, though nobody was told.
+    fn may_be_kept(&self, durable: &Durable) -> bool {
+        match durable.now() {
+            Some(result) => result.is_ok(),
+            None => durable.is_of(&self.gathered.batch) || durable.is_of(&self.writing),
+        }
+    }
+
     /// Adds a transaction to the batch.
     pub(crate) fn commit(
         &mut self,
@@ -189,7 +203,7 @@ impl Front {
             placed.push(if message.slots.is_empty() {
                 Placed::Unwanted
             } else if let Some(seq) = self.window.seq_of(&message.id) {
-                gathered.has_duplicates = true;
+                gathered.relies = true;
                 gathered.is_awaited = true;
                 Placed::Duplicate(seq)
             } else {
@@ -204,6 +218,7 @@ impl Front {
         }
         transaction.done.iter().for_each(|(slot, seq)| writer.ack(slot.0, *seq));
         transaction.state.iter().for_each(|(key, value)| writer.value(key, *value));
+        gathered.relies |= transaction.after.is_some_and(|after| after.is_of(&self.writing));
         let settles = !transaction.done.is_empty();
         gathered.adds |= transaction.adds() && !settles;
         gathered.pays |= transaction.adds() && settles;

@@ -61,6 +61,9 @@ pub enum LogError {
         /// The largest size, in bytes.
         max: usize,
     },
+    /// What the transaction builds on was not kept.
+    #[error("what this builds on was not kept; read it again")]
+    Unfounded,
     /// The log is closed.
     #[error("the log is closed")]
     Closed,

@@ -95,7 +95,7 @@ impl Log {
 }
 
 /// Goes on where the files end, with a spare if there is room for one.
-fn writer(
+pub(crate) fn writer(
     files: Files,
     recovered: Recovered,
     options: Options,

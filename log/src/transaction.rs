@@ -28,6 +28,8 @@ pub struct Transaction<'a> {
     pub done: &'a [(SlotId, u64)],
     /// Values to keep under a key until the next one, or `None` to remove it.
     pub state: &'a [(&'a [u8], Option<&'a [u8]>)],
+    /// What it builds on: with that not kept, this is not kept either.
+    pub after: Option<&'a Durable>,
 }
 
 /// What became of a message.

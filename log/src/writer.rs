@@ -167,7 +167,9 @@ impl Writer {
             }
         }
         self.told = front.gathered.commits;
-        Some(front.take(std::mem::take(&mut self.used)))
+        let gathered = front.take(std::mem::take(&mut self.used));
+        front.writing = Arc::clone(&gathered.batch);
+        Some(gathered)
     }
 
     /// Whether there was no room a moment ago.
@@ -408,8 +410,9 @@ impl Writer {
             let mut front = self.shared.front.lock();
             let is_known = |slot| slots.contains(&slot);
             front.take_back(&gathered.frames, is_known);
-            if front.gathered.has_duplicates {
-                // Of messages that are not kept after all.
+            front.writing = Arc::default();
+            if front.gathered.relies {
+                // On what is not kept after all.
                 let mut taken = front.take(Gathered::default());
                 front.take_back(&taken.frames, is_known);
                 self.settled.extend(taken.settled.drain(..).map(Unwritten::from));
@@ -473,5 +476,97 @@ impl Writer {
             Ok(()) | Err(Failure::NoRoom(_)) => self.sync(),
             Err(Failure::Broken(error)) => Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::log::Shared;
+    use crate::options::Options;
+    use crate::recover::recover;
+    use crate::sim::SimDisk;
+    use crate::{Durable, Message, Receipt, SlotId, Transaction};
+
+    /// A writer that does nothing by itself.
+    fn writer() -> Writer {
+        let options =
+            Options { segment_size: 64 << 10, max_bytes: 6 << 16, ..Options::default() }.checked();
+        let disk = Arc::new(SimDisk::default());
+        let (mut files, segments) = Files::find(disk, options.segment_size).unwrap();
+        let recovered = recover(&mut files, segments, &options, 0).unwrap();
+        crate::open::writer(files, recovered, options, Path::new("sim")).unwrap()
+    }
+
+    /// A slot is done with a message, and a value of so many bytes comes of it.
+    fn put(
+        shared: &Shared,
+        done: (SlotId, u64),
+        len: usize,
+        after: Option<&Durable>,
+    ) -> Result<Receipt, LogError> {
+        let (key, value) = (done.1.to_le_bytes(), vec![1; len]);
+        let state: [(&[u8], Option<&[u8]>); 1] = [(&key, Some(&value))];
+        let transaction =
+            Transaction { done: &[done], state: &state, after, ..Transaction::default() };
+        shared.front.lock().commit(&transaction, 0)
+    }
+
+    #[test]
+    fn what_builds_on_something_is_refused_with_it() {
+        let mut writer = writer();
+        let shared = Arc::clone(&writer.shared);
+        let (slot, _) = shared.front.lock().register("slot", b"").unwrap();
+        for n in 0..100u128 {
+            let slots = [slot];
+            let message = Message { id: n.to_le_bytes(), slots: &slots, body: &[] };
+            let transaction = Transaction { messages: &[message], ..Transaction::default() };
+            shared.front.lock().commit(&transaction, 0).unwrap();
+        }
+        let gathered = writer.wait().unwrap();
+        writer.turn(gathered).unwrap();
+        let mut last = None;
+        for seq in (1..100).step_by(2) {
+            let large = put(&shared, (slot, seq), 15_000, last.as_ref()).unwrap().durable;
+            let gathered = writer.wait().unwrap();
+            // The writer has the large one; there is room for a small one, whatever becomes of it.
+            let small = put(&shared, (slot, seq + 1), 10, Some(&large)).unwrap().durable;
+            writer.turn(gathered).unwrap();
+            if large.now().unwrap().is_err() {
+                assert!(small.now().unwrap().is_err());
+                let third = put(&shared, (slot, seq + 1), 10, Some(&small));
+                assert!(matches!(third, Err(LogError::Unfounded)), "{third:?}");
+                return;
+            }
+            let gathered = writer.wait().unwrap();
+            writer.turn(gathered).unwrap();
+            small.now().unwrap().unwrap();
+            last = Some(small);
+        }
+        panic!("there was room for all of them");
+    }
+
+    #[test]
+    fn what_is_refused_and_not_told_yet_is_built_on_by_nobody() {
+        let mut writer = writer();
+        let shared = Arc::clone(&writer.shared);
+        let (slot, _) = shared.front.lock().register("slot", b"").unwrap();
+        let first = put(&shared, (slot, 1), 10, None).unwrap().durable;
+        let gathered = writer.wait().unwrap();
+        let second = put(&shared, (slot, 2), 10, Some(&first)).unwrap().durable;
+        // As a refusal does, before anybody is told.
+        let mut front = shared.front.lock();
+        front.writing = Arc::default();
+        let next = front.take(Gathered::default());
+        drop(front);
+        for after in [&first, &second] {
+            let third = put(&shared, (slot, 3), 10, Some(after));
+            assert!(matches!(third, Err(LogError::Unfounded)), "{third:?}");
+        }
+        gathered.complete(Ok(()));
+        next.complete(Ok(()));
+        put(&shared, (slot, 3), 10, Some(&second)).unwrap();
     }
 }

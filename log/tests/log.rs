@@ -93,7 +93,8 @@ async fn a_commit_is_one_record() {
         body: &[b"e", b"f"],
     });
     let state: [(&[u8], Option<&[u8]>); 2] = [(b"k", Some(b"v")), (b"gone", None)];
-    let transaction = Transaction { messages: &effects, done: &[(slot, 1)], state: &state };
+    let transaction =
+        Transaction { messages: &effects, done: &[(slot, 1)], state: &state, after: None };
     let receipt = log.try_commit(&transaction).unwrap();
     receipt.durable.await.unwrap();
     assert_eq!(receipt.placed[..], [Placed::New(2), Placed::New(3)]);

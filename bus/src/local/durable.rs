@@ -191,10 +191,13 @@ impl Durable {
         let line = self.line.lock()?;
         let (messages, done) = (&*messages, done.as_slice());
         let receipt = match &batch.put {
-            Some(put) => {
-                put.with(|state| self.log.try_commit(&Transaction { messages, done, state }))?
+            Some(put) => put.with(|state, after| {
+                self.log.try_commit(&Transaction { messages, done, state, after })
+            })?,
+            None => {
+                let transaction = Transaction { messages, done, ..Transaction::default() };
+                self.log.try_commit(&transaction)?
             }
-            None => self.log.try_commit(&Transaction { messages, done, state: &[] })?,
         };
         Ok((line, receipt))
     }

@@ -6,8 +6,9 @@
 //!
 //! * **Order.** Checking a document's revision, handing its change to the log and putting it into memory happen under
 //!   one lock, never held across a wait.
-//! * **Lasting.** A document whose last change is not on disk yet is not read before it is, or is known never to be.
-//!   So a change never builds on one that is lost, and a message that was taken back finds the state without it.
+//! * **Lasting.** A document is read with its last change, though that is not on disk yet: what builds on it is handed
+//!   to the log behind it, which keeps both or neither. Once a change is known to be lost, the document is read from
+//!   the log again, so a message that was taken back finds the state without it.
 //! * **Room.** Without a log a change is refused that would take more than the transport may; with one, documents that
 //!   last are let go of then.
 
@@ -23,7 +24,7 @@ use parking_lot::Mutex;
 
 use super::LocalTransport;
 use super::durable::{Durable, told};
-use crate::state::{Change, CommitError, Document, Entries, States};
+use crate::state::{Change, CommitError, Document, Entries, Lasting, States};
 
 /// The form in which a document is written; another one, of a later version, is not read.
 const VERSION: u8 = 1;
@@ -70,6 +71,10 @@ impl Held {
     fn lasts(&self) -> bool {
         self.lasting.as_ref().is_none_or(|lasting| matches!(lasting.now(), Some(Ok(()))))
     }
+
+    fn is_lost(&self) -> bool {
+        self.lasting.as_ref().is_some_and(|lasting| matches!(lasting.now(), Some(Err(_))))
+    }
 }
 
 /// Why a document was not put.
@@ -81,7 +86,10 @@ pub(super) enum NotPut {
 
 impl From<LogError> for NotPut {
     fn from(error: LogError) -> Self {
-        Self::Log(error)
+        match error {
+            LogError::Unfounded => Self::Conflict,
+            error => Self::Log(error),
+        }
     }
 }
 
@@ -120,10 +128,14 @@ impl Put {
         Ok(())
     }
 
-    /// Puts it in memory if `commit` hands its record to the log: its address with what is written there.
+    /// Puts it in memory if `commit` hands its record to the log: its address with what is written there, behind what
+    /// it builds on.
     pub(super) fn with(
         &self,
-        commit: impl for<'a> FnOnce(&'a [(&'a [u8], Option<&'a [u8]>)]) -> Result<Receipt, LogError>,
+        commit: impl for<'a> FnOnce(
+            &'a [(&'a [u8], Option<&'a [u8]>)],
+            Option<&'a echo_log::Durable>,
+        ) -> Result<Receipt, LogError>,
     ) -> Result<Receipt, NotPut> {
         let Change { base, entries } = &self.change;
         let mut books = self.shelf.books.lock();
@@ -132,7 +144,7 @@ impl Put {
         }
         let revision = books.revision();
         let written = (!entries.is_empty()).then(|| write(entries, revision));
-        let receipt = commit(&[(&self.address, written.as_deref())])?;
+        let receipt = commit(&[(&self.address, written.as_deref())], base.lasting.on())?;
         let size = entries.size() + self.address.len() + OVERHEAD;
         let (entries, lasting) = (entries.clone(), Some(receipt.durable.clone()));
         books.insert(self.address.clone(), Held { entries, revision, size, lasting });
@@ -193,28 +205,22 @@ impl Shelf {
 
     async fn load(&self, address: &Address) -> Result<Document, StateError> {
         loop {
-            let (lasting, let_go) = {
+            let let_go = {
                 let mut books = self.books.lock();
                 match books.held.get(address) {
-                    Some(held) => match held.lasting.as_ref().map(|it| (it.now(), it)) {
-                        None | Some((Some(Ok(())), _)) => {
-                            let (entries, revision) = (held.entries.clone(), held.revision);
-                            return Ok(Document { entries, revision, ..Document::default() });
-                        }
-                        Some((None, lasting)) => (Some(lasting.clone()), 0),
-                        Some((Some(Err(_)), _)) => {
-                            books.remove(address);
-                            (None, books.let_go)
-                        }
-                    },
-                    None => (None, books.let_go),
+                    Some(held) if held.is_lost() => books.remove(address),
+                    Some(Held { entries, revision, lasting, .. }) => {
+                        let (entries, revision) = (entries.clone(), *revision);
+                        let lasting = Lasting::of(lasting.as_ref());
+                        return Ok(Document { entries, revision, lasting, ..Document::default() });
+                    }
+                    None => {}
                 }
+                books.let_go
             };
-            match (lasting, &self.durable) {
-                // How it ended is seen the next time round.
-                (Some(lasting), _) => drop(lasting.await),
-                (None, Some(durable)) => self.bring(address, durable, let_go).await?,
-                (None, None) => return Ok(Document::default()),
+            match &self.durable {
+                Some(durable) => self.bring(address, durable, let_go).await?,
+                None => return Ok(Document::default()),
             }
         }
     }
@@ -398,6 +404,58 @@ mod tests {
         put(&shelf, "a", &full, Entries::default()).unwrap();
         put(&shelf, "b", &nothing, entries(1, 1000)).unwrap();
         assert_eq!(shelf.books.lock().held.len(), 1);
+    }
+
+    /// Something that a log may keep or not: its turn comes when there is room, and that is not before it ends.
+    async fn undecided(dir: &std::path::Path) -> (echo_log::Log, echo_log::Durable) {
+        let options = echo_log::Options {
+            segment_size: 64 << 10,
+            max_bytes: 6 << 16,
+            ..echo_log::Options::default()
+        };
+        let (log, _) = echo_log::Log::open(dir, options).unwrap();
+        let (slot, _) = log.register("slot", b"").unwrap();
+        let (slots, body) = ([slot], [&[0; 10_000][..]]);
+        for n in 0u128.. {
+            let message = echo_log::Message { id: n.to_le_bytes(), slots: &slots, body: &body };
+            match log.try_append(message) {
+                Ok(receipt) => drop(receipt.durable.await),
+                Err(LogError::Quota { .. }) => break,
+                Err(other) => panic!("{other}"),
+            }
+        }
+        let room = log.room();
+        (log, room)
+    }
+
+    #[tokio::test]
+    async fn what_builds_on_an_undecided_change_goes_behind_it_and_is_lost_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, durable) = undecided(dir.path()).await;
+        let shelf = Shelf::new(1 << 20, None);
+        let states = SlotStates::new(&shelf, "s");
+        let of = |base: &Document, entries| {
+            let change = Change { base: base.clone(), entries };
+            Put { shelf: Arc::clone(&shelf), address: address("s", Some("k")), change }
+        };
+        let kept = |durable| Ok(Receipt { placed: Default::default(), durable });
+        let nothing = states.load(Some("k")).await.unwrap();
+        assert!(nothing.lasts().await);
+        let first = of(&nothing, entries(1, 1)).with(|_, after| {
+            assert!(after.is_none());
+            kept(durable.clone())
+        });
+        first.unwrap();
+        let read = states.load(Some("k")).await.unwrap();
+        assert_eq!(read.entries, entries(1, 1));
+        let refused = of(&read, entries(2, 1)).with(|_, after| {
+            assert!(after.unwrap().now().is_none());
+            Err(LogError::Unfounded)
+        });
+        assert!(matches!(refused, Err(NotPut::Conflict)));
+        drop(log);
+        assert!(!read.lasts().await);
+        assert_eq!(states.load(Some("k")).await.unwrap(), Document::default());
     }
 
     proptest::proptest! {

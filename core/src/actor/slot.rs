@@ -110,7 +110,7 @@ impl SlotRuntime {
         state: &mut InHand,
         tally: &mut Tally,
     ) {
-        let Ok(change) = self.settle_opened(receiver, state.take(), tally).await else {
+        let Ok(change) = self.settle_opened(receiver, state, ending.is_done(), tally).await else {
             return;
         };
         let Some(Received { message, .. }) = receiver.current() else {

@@ -7,7 +7,7 @@ use echo_bus::{Receiver, RetryPolicy, Settlement};
 use echo_sdk::{PluginError, Received, StateError};
 
 use super::slot::{SlotRuntime, Tally, Verdict};
-use crate::state::{InHand, Opened};
+use crate::state::InHand;
 
 /// How long a handler that somebody was quicker than waits before it runs again: longer each time, below the last.
 const AFTER_CONFLICT: RetryPolicy =
@@ -43,20 +43,41 @@ impl SlotRuntime {
         }
     }
 
-    /// Settles what was opened, where the answer does not matter any more; gives back what is to be committed.
+    /// Settles what was opened, where the answer does not matter any more; gives back what is to be committed if the
+    /// answer `commits`. Where the handler went by a state that never was, it runs again, its message in hand.
     pub(super) async fn settle_opened(
         &self,
         receiver: &mut dyn Receiver,
-        opened: Option<Opened>,
+        state: &mut InHand,
+        commits: bool,
         tally: &mut Tally,
     ) -> Result<Option<Change>, ()> {
-        let Some(opened) = opened else { return Ok(None) };
-        match opened.taken() {
+        let Some(opened) = state.take() else { return Ok(None) };
+        let opened = match opened.taken() {
             Ok(document) => {
                 self.settle_taken(receiver, document, tally).await;
-                Err(())
+                return Err(());
             }
-            Err(opened) => Ok(opened.change()),
+            Err(opened) => opened,
+        };
+        let read = match opened.change() {
+            Ok(change) if commits => return Ok(Some(change)),
+            Ok(Change { base, .. }) | Err(base) => base,
+        };
+        if read.lasts().await {
+            return Ok(None);
+        }
+        self.after_conflict(receiver, &mut state.conflicts).await;
+        Err(())
+    }
+
+    /// Waits a little before a handler runs again.
+    async fn after_conflict(&self, receiver: &mut dyn Receiver, conflicts: &mut u16) {
+        *conflicts = conflicts.saturating_add(1);
+        self.metrics.state_conflicts.increment(1);
+        let delay = receiver.current().map(|it| AFTER_CONFLICT.delay(&it.message, *conflicts));
+        if let Some(delay) = delay {
+            tokio::time::sleep(delay).await;
         }
     }
 
@@ -91,10 +112,7 @@ impl SlotRuntime {
                 Some(Verdict::Commit { effects: Vec::new(), forwarded })
             }
             Ok(Err(CommitError::Conflict)) => {
-                *conflicts = conflicts.saturating_add(1);
-                self.metrics.state_conflicts.increment(1);
-                let Received { message, .. } = receiver.current()?;
-                tokio::time::sleep(AFTER_CONFLICT.delay(message, *conflicts)).await;
+                self.after_conflict(receiver, conflicts).await;
                 None
             }
             Ok(Err(CommitError::State(StateError::Failed(text)))) => {

@@ -128,7 +128,7 @@ async fn without_room_for_a_segment_only_what_makes_room_is_taken_in() {
     let transaction = crate::Transaction {
         messages: &[message(1000, &slots, &[b"effect"])],
         done: &[(slot, 1)],
-        state: &[],
+        ..crate::Transaction::default()
     };
     log.try_commit(&transaction).unwrap().durable.await.unwrap();
     for seq in 2..=kept as u64 {

@@ -45,7 +45,7 @@ impl Forwarding {
         let slots = if done.is_empty() { self.taken } else { self.given };
         let (id, body) = (self.next_id.to_le_bytes(), vec![b'x'; len]);
         let message = Message { id, slots: &slots, body: &[&body] };
-        let transaction = Transaction { messages: &[message], done, state: &[] };
+        let transaction = Transaction { messages: &[message], done, ..Transaction::default() };
         let receipt = self.log.try_commit(&transaction)?;
         self.runtime.block_on(receipt.durable)
     }

@@ -140,7 +140,8 @@ impl Full {
             self.next_id += 1;
             let (id, slots) = (self.next_id.to_le_bytes(), &self.slots[..slots]);
             let message = Message { id, slots, body: &[&body] };
-            let transaction = Transaction { messages: &[message], done: &done, state: &[] };
+            let transaction =
+                Transaction { messages: &[message], done: &done, ..Transaction::default() };
             match self.runtime.block_on(self.log.commit(&transaction)) {
                 Ok(receipt) => durables.push(receipt.durable),
                 Err(LogError::Quota { .. }) => {

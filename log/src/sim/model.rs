@@ -175,6 +175,7 @@ impl Model {
             messages: &[message],
             done: done.as_slice(),
             state: if cause.is_some() { &state } else { &[] },
+            after: None,
         };
         let receipt = match self.log.try_commit(&transaction) {
             Ok(receipt) => receipt,
