@@ -14,8 +14,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use dashmap::DashMap;
-use echo_sdk::{BaseMessage, PublishError, RequestError, Topic};
-use smol_str::format_smolstr;
+use echo_sdk::{BaseMessage, PublishError, RequestError, Topic, TopicError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -39,6 +38,20 @@ pub(super) fn is_inbox(topic: &Topic) -> bool {
 /// The number of an inbox.
 fn number(topic: &Topic) -> Option<u64> {
     topic.as_str().strip_prefix(PREFIX).and_then(|number| u64::from_str_radix(number, 16).ok())
+}
+
+/// The topic of an inbox: its number, as short as it is in hexadecimal digits.
+fn topic(number: u64) -> Result<Topic, TopicError> {
+    let mut text = *b"_INBOX.0000000000000000";
+    let digits = (u64::BITS - number.leading_zeros()).div_ceil(4).max(1) as usize;
+    let (text, _) = text.split_at_mut(PREFIX.len() + digits);
+    let mut rest = number;
+    for byte in text.iter_mut().rev().take(digits) {
+        let digit = (rest % 16) as u8;
+        *byte = if digit < 10 { b'0' + digit } else { b'a' + digit - 10 };
+        rest /= 16;
+    }
+    Topic::new(String::from_utf8_lossy(text))
 }
 
 /// A request that waits.
@@ -96,7 +109,7 @@ impl Inboxes {
         cx: &Context<'_>,
     ) -> Result<Inbox<'_>, PublishError> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let topic = Topic::new(format_smolstr!("{PREFIX}{number:x}"))?;
+        let topic = topic(number)?;
         let due = self.due_in(timeout);
         self.open.insert(number, Asking { due, waker: cx.waker().clone(), answer: None });
         if due < self.earliest.load(Ordering::Acquire) {
@@ -213,6 +226,22 @@ impl Drop for Inbox<'_> {
     fn drop(&mut self) {
         if self.is_open {
             self.inboxes.open.remove(&self.number);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_comes_back_from_its_topic() {
+        for number in
+            (0..64).map(|shift| 0x9f3c_7a51_e2d4_8b60_u64 >> shift).chain([0, 1, u64::MAX])
+        {
+            let topic = topic(number).unwrap();
+            assert_eq!(topic.as_str(), format!("{PREFIX}{number:x}"));
+            assert_eq!(super::number(&topic), Some(number));
         }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use echo_sdk::{BaseMessage, PluginError, ProcessingStatus, Received};
+use echo_sdk::{BaseMessage, PluginError, ProcessingStatus};
 
 use super::worker::WorkerStats;
 use crate::current::{self, Current};
@@ -60,15 +60,6 @@ pub(super) struct Caller {
 impl Caller {
     pub(super) fn new(stats: Arc<WorkerStats>) -> Self {
         Self { current: Current::default(), stats, weight: 0 }
-    }
-
-    /// Takes what the handler published.
-    #[inline]
-    pub(super) fn effects(&mut self) -> Vec<Received> {
-        match self.current.effects.is_empty() {
-            true => Vec::new(),
-            false => std::mem::take(&mut self.current.effects),
-        }
     }
 
     /// Polls the handler of a message.

@@ -67,31 +67,52 @@ pub(crate) struct SlotRuntime {
     pub(crate) states: Option<Arc<dyn States>>,
 }
 
-/// Commits effects if it is one that can be taken without waiting; gives them back otherwise.
+/// Settles a message that was acknowledged and has no state, where nothing is to be waited for; says whether it did.
+///
+/// # Errors
+/// The bus refused what the handler published; the message is still in hand.
+#[inline]
+pub(super) fn acknowledge(
+    receiver: &mut dyn Receiver,
+    effects: &mut Vec<Received>,
+    tally: &mut Tally,
+) -> Result<bool, PublishError> {
+    if !effects.is_empty() {
+        if !offer_only(receiver, effects)? {
+            return Ok(false);
+        }
+        tally.published += 1;
+    }
+    tally.acknowledged += 1;
+    receiver.settle(Settlement::Done);
+    Ok(true)
+}
+
+/// Commits effects, if it is one that can be taken without waiting; says whether it did.
 fn offer_only(
     receiver: &mut dyn Receiver,
-    mut effects: Vec<Received>,
-) -> Result<Option<Vec<Received>>, PublishError> {
+    effects: &mut Vec<Received>,
+) -> Result<bool, PublishError> {
     if effects.len() > 1 {
-        return Ok(Some(effects));
+        return Ok(false);
     }
     let Some(Received { topic, message }) = effects.pop() else {
-        return Ok(None);
+        return Ok(false);
     };
     match receiver.offer(&topic, message) {
-        Offer::Taken => Ok(None),
+        Offer::Taken => Ok(true),
         Offer::Refused(error) => Err(error),
         Offer::Busy(message) => {
             effects.push(Received { topic, message });
-            Ok(Some(effects))
+            Ok(false)
         }
     }
 }
 
 /// What is to become of a message.
 pub(super) enum Verdict {
-    /// Publish these, then it is done; a forwarded message is among them.
-    Commit { effects: Vec<Received>, forwarded: bool },
+    /// Publish its effects, then it is done; a forwarded message is among them.
+    Commit { forwarded: bool },
     /// Deliver it again after so long, as the handler asked or because it failed.
     Again(Duration),
     /// It is dead, for this reason.
@@ -101,42 +122,52 @@ pub(super) enum Verdict {
 }
 
 impl SlotRuntime {
-    /// Settles the message in hand as its handler answered.
+    /// Settles the message in hand as its handler answered. Nothing is left of its effects afterwards.
     pub(super) async fn settle(
         &self,
         receiver: &mut dyn Receiver,
         ending: Ending,
-        effects: Vec<Received>,
+        effects: &mut Vec<Received>,
         state: &mut InHand,
         tally: &mut Tally,
     ) {
-        let Ok(change) = self.settle_opened(receiver, state, ending.is_done(), tally).await else {
-            return;
-        };
-        let Some(Received { message, .. }) = receiver.current() else {
-            return;
-        };
-        let verdict = match (self.judge(ending, message, effects, tally), change) {
-            (Verdict::Commit { effects, forwarded }, Some(change)) => {
-                let committed = (effects, change);
+        if let Some(verdict) = self.verdict(receiver, ending, effects, state, tally).await {
+            self.carry_out(receiver, verdict, tally).await;
+        }
+        effects.clear();
+    }
+
+    /// What is to become of the message in hand, once its effects are published and its state is put; `None` where
+    /// it was settled along with them, or is to be handled again at once.
+    async fn verdict(
+        &self,
+        receiver: &mut dyn Receiver,
+        ending: Ending,
+        effects: &mut Vec<Received>,
+        state: &mut InHand,
+        tally: &mut Tally,
+    ) -> Option<Verdict> {
+        let change = self.settle_opened(receiver, state, ending.is_done(), tally).await.ok()?;
+        let Received { message, .. } = receiver.current()?;
+        match (self.judge(ending, message, effects, tally), change) {
+            (Verdict::Commit { forwarded }, Some(change)) => {
+                let committed = (std::mem::take(effects), change);
                 let counted = (&mut state.conflicts, &mut *tally);
-                match self.commit_state(receiver, committed, forwarded, counted).await {
-                    Some(verdict) => verdict,
-                    // It is handled again.
-                    None => return,
-                }
+                self.commit_state(receiver, committed, forwarded, counted).await
             }
-            (verdict, _) => verdict,
-        };
-        let verdict = match verdict {
-            Verdict::Commit { effects, forwarded } if !effects.is_empty() => {
-                self.commit(receiver, effects, forwarded, tally).await
+            (Verdict::Commit { forwarded }, None) if !effects.is_empty() => {
+                Some(self.commit(receiver, effects, forwarded, tally).await)
             }
-            verdict => verdict,
-        };
+            (verdict, _) => Some(verdict),
+        }
+    }
+
+    /// Does with the message in hand what is to become of it.
+    async fn carry_out(&self, receiver: &mut dyn Receiver, verdict: Verdict, tally: &mut Tally) {
         match verdict {
-            Verdict::Commit { forwarded, .. } => {
+            Verdict::Commit { forwarded } => {
                 *(if forwarded { &mut tally.forwarded } else { &mut tally.acknowledged }) += 1;
+                // Where it was settled along with its effects, settling with empty hands does nothing.
                 receiver.settle(Settlement::Done);
             }
             Verdict::Again(delay) => {
@@ -146,6 +177,17 @@ impl SlotRuntime {
             Verdict::Dead(reason) => self.give_up(receiver, reason, tally).await,
             Verdict::Settled => {}
         }
+    }
+
+    /// Settles the message in hand: the bus refused what its handler published.
+    pub(super) async fn settle_refused(
+        &self,
+        receiver: &mut dyn Receiver,
+        error: &PublishError,
+        tally: &mut Tally,
+    ) {
+        let verdict = self.not_taken(receiver, &error.to_string(), tally);
+        self.carry_out(receiver, verdict, tally).await;
     }
 
     /// Gives the message in hand up.
@@ -164,12 +206,12 @@ impl SlotRuntime {
         &self,
         ending: Ending,
         message: &BaseMessage,
-        effects: Vec<Received>,
+        effects: &mut Vec<Received>,
         tally: &mut Tally,
     ) -> Verdict {
         match ending {
             Ending::Answered(ProcessingStatus::Acknowledged) => {
-                Verdict::Commit { effects, forwarded: false }
+                Verdict::Commit { forwarded: false }
             }
             Ending::Answered(status) => self.judge_status(status, message, effects, tally),
             Ending::Error(error) => {
@@ -189,11 +231,11 @@ impl SlotRuntime {
         &self,
         status: ProcessingStatus,
         message: &BaseMessage,
-        mut effects: Vec<Received>,
+        effects: &mut Vec<Received>,
         tally: &mut Tally,
     ) -> Verdict {
         match status {
-            ProcessingStatus::Acknowledged => Verdict::Commit { effects, forwarded: false },
+            ProcessingStatus::Acknowledged => Verdict::Commit { forwarded: false },
             ProcessingStatus::RetryLater(delay) if self.is_last(message) => {
                 let delay = echo_sdk::duration::format(delay);
                 Verdict::Dead(format!("the last attempt asked to be retried after {delay}"))
@@ -211,7 +253,7 @@ impl SlotRuntime {
                     return Verdict::Dead(reason);
                 }
                 effects.push(Received { topic, message: forwarded.with_hops(hops) });
-                Verdict::Commit { effects, forwarded: true }
+                Verdict::Commit { forwarded: true }
             }
         }
     }
@@ -229,29 +271,28 @@ impl SlotRuntime {
         Verdict::Again(delay)
     }
 
-    /// Publishes a handler's effects, all or none.
+    /// Publishes a handler's effects, all or none, and settles its message along with them.
     async fn commit(
         &self,
         receiver: &mut dyn Receiver,
-        effects: Vec<Received>,
+        effects: &mut Vec<Received>,
         forwarded: bool,
         tally: &mut Tally,
     ) -> Verdict {
         let count = effects.len() as u64;
-        let effects = match offer_only(receiver, effects) {
-            Ok(Some(effects)) => effects,
-            Ok(None) => {
+        match offer_only(receiver, effects) {
+            Ok(false) => {}
+            Ok(true) => {
                 tally.published += count;
-                return Verdict::Commit { effects: Vec::new(), forwarded };
+                return Verdict::Commit { forwarded };
             }
             Err(error) => return self.not_taken(receiver, &error.to_string(), tally),
-        };
-        let committing = receiver.commit(effects);
+        }
+        let committing = receiver.commit(std::mem::take(effects));
         let error = match tokio::time::timeout(self.delivering.commit_patience, committing).await {
             Ok(Ok(())) => {
                 tally.published += count;
-                // Settled already; settling with empty hands does nothing.
-                return Verdict::Commit { effects: Vec::new(), forwarded };
+                return Verdict::Commit { forwarded };
             }
             Ok(Err(error)) => error.to_string(),
             Err(_) => {

@@ -108,8 +108,7 @@ impl SlotRuntime {
             Ok(Ok(())) => {
                 *conflicts = 0;
                 tally.published += count;
-                // Settled already; settling with empty hands does nothing.
-                Some(Verdict::Commit { effects: Vec::new(), forwarded })
+                Some(Verdict::Commit { forwarded })
             }
             Ok(Err(CommitError::Conflict)) => {
                 self.after_conflict(receiver, conflicts).await;

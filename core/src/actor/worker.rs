@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use echo_bus::{Lent, Receiver, Settlement};
+use echo_bus::{Lent, Receiver};
 use echo_sdk::{Plugin, Received};
 use futures_util::task::AtomicWaker;
 
 use super::attempt::{Answer, Caller, Contained, Route};
-use super::slot::{SlotRuntime, Tally};
+use super::slot::{SlotRuntime, Tally, acknowledge};
+use crate::current::Current;
 use crate::middleware::Ending;
 use crate::telemetry::{Handling, Outcome};
 
@@ -139,17 +140,19 @@ impl Worker {
                 }
             }
         };
-        let effects = caller.effects();
-        let is_plain =
-            effects.is_empty() && !handling.is_recorded() && !caller.current.state.is_opened();
-        if is_plain && matches!(answer, Answer::Acknowledged) {
+        let Current { effects, state, .. } = &mut caller.current;
+        if matches!(answer, Answer::Acknowledged) && !handling.is_recorded() && !state.is_opened() {
             // Most messages end here.
-            tally.acknowledged += 1;
-            return self.receiver.settle(Settlement::Done);
+            match acknowledge(&mut *self.receiver, effects, tally) {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => {
+                    return slot.settle_refused(&mut *self.receiver, &error, tally).await;
+                }
+            }
         }
         let ending = Ending::from(answer);
         handling.end(Outcome::from(&ending));
-        let state = &mut caller.current.state;
         slot.settle(&mut *self.receiver, ending, effects, state, tally).await;
     }
 

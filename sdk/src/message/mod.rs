@@ -125,7 +125,7 @@ impl BaseMessage {
     /// Where an answer is to be published, if one is wanted.
     pub fn reply_to(&self) -> Option<Topic> {
         // Checked when it was built, so it is a topic.
-        self.text_of(Has::REPLY_TO, Part::ReplyTo).and_then(|text| Topic::new(text).ok())
+        self.text_of(Has::REPLY_TO, Part::ReplyTo).map(Topic::trusted)
     }
 
     /// Whether it says where in a distributed trace it was made.
@@ -248,12 +248,13 @@ impl BaseMessage {
     /// # Errors
     /// [`MessageError::TooLarge`] when the reply topic takes it past the largest size.
     pub fn with_reply_to(&self, topic: &Topic) -> Result<Self, MessageError> {
-        let mut parts = self.content.parts();
-        parts[Part::ReplyTo as usize] = Some(topic.as_str().as_bytes());
-        let len = parts.iter().flatten().map(|part| part.len()).sum();
-        let content = MessageRef::build(&self.content.fixed(), parts)
-            .ok_or(MessageError::TooLarge { len })?;
-        Ok(Self { attempt: self.attempt, hops: self.hops, ..Self::from_content(content) })
+        let reply_to = topic.as_str();
+        let content = self.content.with_text(Part::ReplyTo, reply_to).ok_or_else(|| {
+            MessageError::TooLarge { len: self.size().saturating_add(reply_to.len()) }
+        })?;
+        let has = Has(self.has.0 | Has::REPLY_TO);
+        let (attempt, hops, parsed) = (self.attempt, self.hops, OnceBox::new());
+        Ok(Self { content, attempt, hops, has, parsed })
     }
 
     #[inline]

@@ -36,7 +36,7 @@ pub(crate) struct RawMessage {
     size: u32,
     total: u32,
     refs: AtomicUsize,
-    free: unsafe extern "C" fn(NonNull<RawMessage>),
+    free: Free,
     id: [u8; 16],
     timestamp_nanos: i64,
     trace: TraceIds,
@@ -101,10 +101,7 @@ impl MessageRef {
             return None;
         }
         let total = HEAD + body;
-        let (start, free) = match Size::of_new(total) {
-            Some(size) => (pool::take(size), recycle_block as unsafe extern "C" fn(_)),
-            None => (allocate(layout(total)?), free_block as unsafe extern "C" fn(_)),
-        };
+        let (start, free) = memory(total)?;
         let mut sections = [Section::default(); SECTIONS];
         let mut offset = HEAD;
         for (section, part) in sections.iter_mut().zip(parts) {
@@ -133,6 +130,50 @@ impl MessageRef {
         let raw = start.cast::<RawMessage>();
         // SAFETY: the block is large enough and aligned for the header by its layout, and not yet shared.
         unsafe { raw.write(head) };
+        Some(Self(raw))
+    }
+
+    /// A block with the same content and one text besides, or in the place of another; `None` when it would have more
+    /// than [`MAX_BODY`] bytes.
+    pub(crate) fn with_text(&self, part: Part, text: &str) -> Option<Self> {
+        let head = self.head();
+        let (size, old) = (head.size as usize, head.total as usize);
+        let has_it = head.sections[part as usize].offset != 0;
+        if has_it || size != size_of::<RawMessage>() {
+            let mut parts = self.parts();
+            parts[part as usize] = Some(text.as_bytes());
+            return Self::build(&self.fixed(), parts);
+        }
+        let total = old + text.len();
+        if total - size > MAX_BODY {
+            return None;
+        }
+        let (start, free) = memory(total)?;
+        let raw = start.cast::<RawMessage>();
+        // SAFETY: the fresh block has `total` bytes, and is aligned for the header. The old one, which is alive
+        // (invariant 1) and of which nothing but `refs` is written (invariant 2), has `old` of them, its sections
+        // among these (invariant 3); the text comes after them. Nobody shares the fresh block yet.
+        unsafe {
+            let (from, to) = (self.0.as_ptr().cast::<u8>(), start.as_ptr());
+            to.add(size).copy_from_nonoverlapping(from.add(size), old - size);
+            to.add(old).copy_from_nonoverlapping(text.as_ptr(), text.len());
+            let mut sections = head.sections;
+            // Both fit: `total` is below u32::MAX, checked above.
+            sections[part as usize] = Section { offset: old as u32, len: text.len() as u32 };
+            let Fixed { id, timestamp_nanos, trace, form } = self.fixed();
+            raw.write(RawMessage {
+                size: size as u32,
+                total: total as u32,
+                refs: AtomicUsize::new(1),
+                free,
+                id,
+                timestamp_nanos,
+                trace,
+                form,
+                reserved: [0; 6],
+                sections,
+            });
+        }
         Some(Self(raw))
     }
 
@@ -201,9 +242,9 @@ impl MessageRef {
 
     /// Whether this side's allocator made the block, so that it stays when the other side goes.
     pub(crate) fn is_own(&self) -> bool {
-        let (free, own) = (self.head().free, free_block as unsafe extern "C" fn(_));
-        std::ptr::fn_addr_eq(free, own)
-            || std::ptr::fn_addr_eq(free, recycle_block as unsafe extern "C" fn(_))
+        let free = self.head().free;
+        std::ptr::fn_addr_eq(free, free_block as Free)
+            || std::ptr::fn_addr_eq(free, recycle_block as Free)
     }
 
     /// A copy of a block of the other side's in memory of this side's, or `None` when its sections do not lie
@@ -358,11 +399,18 @@ fn layout(total: usize) -> Option<Layout> {
     Layout::from_size_align(total, align_of::<RawMessage>()).ok()
 }
 
-fn allocate(layout: Layout) -> NonNull<u8> {
-    // SAFETY: a block is at least a header, so not of size zero.
+type Free = unsafe extern "C" fn(NonNull<RawMessage>);
+
+/// Memory for a block of so many bytes, at least a header's, and what frees it.
+fn memory(total: usize) -> Option<(NonNull<u8>, Free)> {
+    if let Some(size) = Size::of_new(total) {
+        return Some((pool::take(size), recycle_block));
+    }
+    let layout = layout(total)?;
+    // SAFETY: a header has a size, so the layout has one.
     let block = unsafe { alloc(layout) };
     let Some(start) = NonNull::new(block) else { handle_alloc_error(layout) };
-    start
+    Some((start, free_block))
 }
 
 /// Frees a block that this side's allocator made.
@@ -471,6 +519,21 @@ pub(crate) mod tests {
             }
         });
         assert_eq!(message.head().refs.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_text_is_added_or_takes_the_place_of_another() {
+        let message = sample();
+        let with = message.with_text(Part::ReplyTo, "inbox").unwrap();
+        assert_eq!(with.text(Part::ReplyTo), Some("inbox"));
+        assert_eq!(message.text(Part::ReplyTo), None);
+        let other = with.with_text(Part::ReplyTo, "another").unwrap();
+        assert_eq!(other.text(Part::ReplyTo), Some("another"));
+        for part in [Part::Data, Part::Source, Part::Version, Part::Schema, Part::Key] {
+            assert_eq!(with.part(part), message.part(part));
+            assert_eq!(other.part(part), message.part(part));
+        }
+        assert_eq!((with.id(), other.timestamp_nanos()), (message.id(), message.timestamp_nanos()));
     }
 
     #[test]
