@@ -299,6 +299,43 @@ async fn what_was_taken_along_is_others_once_the_message_in_hand_takes_long() {
 }
 
 #[tokio::test]
+async fn what_is_published_together_goes_to_every_slot_in_order_as_there_is_room() {
+    let bus = bus();
+    let (small, roomy) =
+        (slot(&bus, "small", &["t"], 4).await, slot(&bus, "roomy", &["t"], 100).await);
+    let mut all =
+        bus.subscribe(&Pattern::new(">").unwrap(), SubscribeOptions::default()).await.unwrap();
+    let t = topic("t");
+    let mut waiting = std::pin::pin!(bus.publish_batch(&t, (0..50).map(message).collect()));
+    assert_eq!(now(waiting.as_mut()).await.map(drop), None);
+    assert_eq!(small.stats().held, 4, "a queue is filled to its bound and no further");
+    assert_eq!(roomy.stats().held, 4, "nobody gets what another has no room for");
+    let mut receiver = small.receiver();
+    let taking = async {
+        let mut taken = Vec::new();
+        while taken.len() < 50 {
+            taken.push(take(&mut receiver).await.unwrap().0);
+            receiver.settle(Settlement::Done);
+            receiver.flush();
+        }
+        taken
+    };
+    let (published, taken) = tokio::join!(waiting, taking);
+    published.unwrap();
+    let expected: Vec<u64> = (0..50).collect();
+    assert_eq!(taken, expected);
+    assert_eq!(take_all(&mut roomy.receiver()).await, expected);
+    for number in expected {
+        assert_eq!(all.next().await.unwrap().message.json::<u64>().unwrap(), number);
+    }
+    // One that is gone holds nobody up.
+    small.close();
+    let batch = (0..20).map(message).collect();
+    assert_eq!(now(bus.publish_batch(&t, batch)).await.map(Result::unwrap), Some(()));
+    assert_eq!(roomy.stats().held, 20);
+}
+
+#[tokio::test]
 async fn what_was_taken_along_comes_back_from_a_receiver_that_goes() {
     let bus = bus();
     let slot = slot(&bus, "one", &["t"], 100).await;

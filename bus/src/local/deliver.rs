@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use echo_sdk::{BaseMessage, PublishError, Received, Topic};
+use smallvec::SmallVec;
 
 use super::queue::{Queue, Reservation};
 use super::reserved::Reserved;
@@ -69,14 +70,14 @@ impl LocalTransport {
         })
     }
 
-    /// The queue that messages on a topic can be pushed to several at once, if it is the only one.
-    fn batch_queue(&self, topic: &Topic) -> Option<Arc<Queue>> {
+    /// The queues that messages on a topic go to, if they can be pushed to each of them several at once.
+    fn batch_queues(&self, topic: &Topic) -> SmallVec<[Arc<Queue>; 1]> {
         if inbox::is_inbox(topic) || self.lasts(topic).is_some() {
-            return None;
+            return SmallVec::new();
         }
-        self.0.router.with_route(topic, |queues| match queues {
-            [queue] if queue.takes_batches() => Some(Arc::clone(queue)),
-            _ => None,
+        self.0.router.with_route(topic, |queues| {
+            let all_do = queues.iter().all(|queue| queue.takes_batches());
+            if all_do { queues.iter().cloned().collect() } else { SmallVec::new() }
         })
     }
 
@@ -106,28 +107,34 @@ impl LocalTransport {
             self.publish_kept(left.by_ref().take(admitted).map(received).collect()).await?;
         }
         while left.len() > 0 {
-            let room = match self.batch_queue(topic) {
-                Some(queue) => {
-                    let next = left.as_slice().get(..BATCH).unwrap_or(left.as_slice());
+            let next = left.as_slice().get(..BATCH).unwrap_or(left.as_slice());
+            let pushed = match self.batch_queues(topic).as_slice() {
+                [] => 0,
+                [queue] => {
                     let admitted = self.admitted(topic, next)?;
                     let mut room = queue.room.reserve_some(admitted as u64) as usize;
                     if room == 0 {
                         room = queue.reserve_many(admitted).await.redeem().1;
                     }
                     if room > 0 {
-                        // A batch that fits as a whole is passed on as it came.
-                        let batch = if room == left.len() {
-                            std::mem::take(&mut left).collect()
-                        } else {
-                            left.by_ref().take(room).collect()
-                        };
-                        queue.push_batch(topic, batch);
+                        queue.push_batch(topic, take(&mut left, room));
                     }
                     room
                 }
-                None => 0,
+                queues => {
+                    // The half of the smallest queue at most: its workers go on while room is waited for.
+                    let most = queues.iter().map(|queue| queue.capacity.div_ceil(2)).min();
+                    let next = most.and_then(|most| next.get(..most)).unwrap_or(next);
+                    let admitted = self.admitted(topic, next)?;
+                    let mut reserved = Vec::with_capacity(queues.len());
+                    for queue in queues {
+                        reserved.push(queue.reserve_many(admitted).await);
+                    }
+                    push_shared(reserved, topic, take(&mut left, admitted));
+                    admitted
+                }
             };
-            if room == 0
+            if pushed == 0
                 && let Some(message) = left.next()
             {
                 self.publish(topic, message).await?;
@@ -181,6 +188,28 @@ impl LocalTransport {
             self.0.inboxes.deliver(&topic, message);
         }
     }
+}
+
+/// The next so many; a batch of which all are meant is passed on as it came.
+fn take(left: &mut std::vec::IntoIter<BaseMessage>, count: usize) -> Vec<BaseMessage> {
+    if count == left.len() {
+        std::mem::take(left).collect()
+    } else {
+        left.by_ref().take(count).collect()
+    }
+}
+
+/// Pushes a batch to several queues that have room for all of it; those that were closed meanwhile go without.
+fn push_shared(reserved: Vec<Reserved>, topic: &Topic, messages: Vec<BaseMessage>) {
+    let count = messages.len();
+    let open = reserved.into_iter().map(Reserved::redeem).filter(|(_, room)| *room == count);
+    let mut batches: Vec<(Arc<Queue>, Vec<BaseMessage>)> =
+        open.map(|(queue, _)| (queue, Vec::with_capacity(count))).collect();
+    for message in messages {
+        let shares = message.shares(batches.len());
+        batches.iter_mut().zip(shares).for_each(|((_, batch), share)| batch.push(share));
+    }
+    batches.into_iter().for_each(|(queue, batch)| queue.push_batch(topic, batch));
 }
 
 fn push_all(queues: &[&Arc<Queue>], topic: &Topic, message: BaseMessage) {
