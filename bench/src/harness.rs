@@ -13,6 +13,9 @@ use crate::{BenchError, Options};
 /// The name of our own side.
 pub(crate) const OURS: &str = "echo-core";
 
+/// Our own side where it publishes each message by itself, beside one that hands over several at once.
+pub(crate) const ONE_BY_ONE: &str = "echo-core_one_by_one";
+
 /// How long a round may take before it counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(120);
 

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use echo_core::config::TelemetryConfig;
 use echo_core::telemetry::{self, Exports, TelemetryError, TelemetryGuard};
 use echo_core::{Config, Host};
-use echo_sdk::{Manifest, Plugin, PluginContext, PluginError};
+use echo_sdk::{BaseMessage, Manifest, MessageError, Plugin, PluginContext, PluginError, Topic};
 use serde_json::json;
 
 use crate::BenchError;
+use crate::harness::{ONE_BY_ONE, OURS};
 use crate::work::{QUEUE, WORKERS};
 
 /// A plugin's slot in a host that is measured.
@@ -64,6 +65,35 @@ pub(crate) async fn host_with<P: Plugin>(
 ) -> Result<Arc<Host>, BenchError> {
     let builder = Host::builder().config(config).telemetry(exports()?);
     Ok(Arc::new(builder.plugin(place.manifest()?, plugin).start().await?))
+}
+
+/// The name of our own side that hands over so many messages at once.
+pub(crate) fn name(batch: u64) -> &'static str {
+    if batch == 1 { ONE_BY_ONE } else { OURS }
+}
+
+/// Publishes so many messages, `batch` of them handed over at once.
+pub(crate) async fn publish(
+    client: &PluginContext,
+    topic: &Topic,
+    messages: u64,
+    batch: u64,
+    make: impl Fn() -> Result<BaseMessage, MessageError>,
+) -> Result<(), BenchError> {
+    if batch == 1 {
+        for _ in 0..messages {
+            client.publish(topic, make()?).await?;
+        }
+        return Ok(());
+    }
+    let mut left = messages;
+    while left > 0 {
+        let count = left.min(batch);
+        let messages: Result<Vec<_>, _> = (0..count).map(|_| make()).collect();
+        client.publish_batch(topic, messages?).await?;
+        left -= count;
+    }
+    Ok(())
 }
 
 /// Metrics go to a recorder that Prometheus could scrape, as in a host that serves. Where the process has set

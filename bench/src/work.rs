@@ -17,6 +17,9 @@ pub(crate) const FAN: usize = 8;
 /// How many messages a queue holds.
 pub(crate) const QUEUE: usize = 4096;
 
+/// How many messages a publisher hands over at once, where it does not publish each by itself.
+pub(crate) const BATCH: u64 = 64;
+
 /// How many publishes wait for their confirmation at once, where they are confirmed.
 pub(crate) const OUTSTANDING: usize = 256;
 

@@ -9,10 +9,10 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 use crate::BenchError;
-use crate::harness::{Contender, OURS, Round};
-use crate::ours::{Place, exports, host};
+use crate::harness::{Contender, Round};
+use crate::ours::{Place, exports, host, name, publish};
 use crate::tally::Tally;
-use crate::work::{FAN, TOPIC, message};
+use crate::work::{BATCH, FAN, TOPIC, message};
 
 /// Counts what it handles.
 struct Counting {
@@ -39,7 +39,7 @@ impl Plugin for Counting {
 pub(super) fn out(runtime: &Runtime) -> Result<Vec<Contender>, BenchError> {
     runtime.block_on(async {
         #[cfg_attr(not(feature = "bench-peers"), expect(unused_mut, reason = "peers join"))]
-        let mut sides = vec![ours_out().await?];
+        let mut sides = vec![ours_out(BATCH).await?, ours_out(1).await?];
         #[cfg(feature = "bench-peers")]
         sides.push(crate::peers::fan_out());
         Ok(sides)
@@ -49,7 +49,7 @@ pub(super) fn out(runtime: &Runtime) -> Result<Vec<Contender>, BenchError> {
 pub(super) fn into_one(runtime: &Runtime) -> Result<Vec<Contender>, BenchError> {
     runtime.block_on(async {
         #[cfg_attr(not(feature = "bench-peers"), expect(unused_mut, reason = "peers join"))]
-        let mut sides = vec![ours_in().await?];
+        let mut sides = vec![ours_in(BATCH).await?, ours_in(1).await?];
         #[cfg(feature = "bench-peers")]
         sides.extend(crate::peers::fan_in());
         Ok(sides)
@@ -57,7 +57,7 @@ pub(super) fn into_one(runtime: &Runtime) -> Result<Vec<Contender>, BenchError> 
 }
 
 /// Plugins of one worker each, all subscribed to the topic.
-async fn ours_out() -> Result<Contender, BenchError> {
+async fn ours_out(batch: u64) -> Result<Contender, BenchError> {
     let handled = Arc::<Tally>::default();
     let mut builder = Host::builder().config(Config::default()).telemetry(exports()?);
     for number in 0..FAN {
@@ -71,7 +71,7 @@ async fn ours_out() -> Result<Contender, BenchError> {
     let host = builder.start().await?;
     let client = host.client("bench-client");
     let (topic, prebuilt) = (Topic::new(TOPIC)?, message()?);
-    Ok(Contender::new(OURS, move |messages| {
+    Ok(Contender::new(name(batch), move |messages| {
         // The host lives as long as the rounds.
         let _host = &host;
         let (client, topic, prebuilt) = (client.clone(), topic.clone(), prebuilt.clone());
@@ -79,9 +79,7 @@ async fn ours_out() -> Result<Contender, BenchError> {
         async move {
             let deliveries = messages * FAN as u64;
             let (before, began) = (handled.sum(), Instant::now());
-            for _ in 0..messages {
-                client.publish(&topic, prebuilt.clone()).await?;
-            }
+            publish(&client, &topic, messages, batch, || Ok(prebuilt.clone())).await?;
             handled.reach(before + deliveries).await;
             Ok(Round::since(began, deliveries))
         }
@@ -89,14 +87,14 @@ async fn ours_out() -> Result<Contender, BenchError> {
 }
 
 /// A plugin of one worker, and publishers that are tasks.
-async fn ours_in() -> Result<Contender, BenchError> {
+async fn ours_in(batch: u64) -> Result<Contender, BenchError> {
     let handled = Arc::<Tally>::default();
     let counting = Arc::clone(&handled);
     let place = Place { workers: 1, ..Place::default() };
     let plugin = move |_| Ok(Counting { name: "bench".to_owned(), handled: Arc::clone(&counting) });
     let host = host(place, plugin).await?;
     let (topic, prebuilt) = (Topic::new(TOPIC)?, message()?);
-    Ok(Contender::new(OURS, move |messages| {
+    Ok(Contender::new(name(batch), move |messages| {
         let clients: Vec<_> = (0..FAN).map(|_| host.client("bench-client")).collect();
         let (topic, prebuilt, handled) = (topic.clone(), prebuilt.clone(), Arc::clone(&handled));
         async move {
@@ -106,10 +104,7 @@ async fn ours_in() -> Result<Contender, BenchError> {
             for client in clients {
                 let (topic, prebuilt) = (topic.clone(), prebuilt.clone());
                 publishers.spawn(async move {
-                    for _ in 0..each {
-                        client.publish(&topic, prebuilt.clone()).await?;
-                    }
-                    Ok::<_, BenchError>(())
+                    publish(&client, &topic, each, batch, || Ok(prebuilt.clone())).await
                 });
             }
             while let Some(published) = publishers.join_next().await {

@@ -34,11 +34,6 @@ const CASES: &[Case] = &[
         sides: work_queue::prebuilt,
     },
     Case {
-        name: "work_queue_one_by_one",
-        about: "the same, each message published by itself",
-        sides: work_queue::one_by_one,
-    },
-    Case {
         name: "work_queue_fresh",
         about: "the same with each message built, one field read as a type, and dropped",
         sides: work_queue::fresh,

@@ -11,7 +11,7 @@ use crate::work::Making;
 pub(super) fn core(runtime: &Runtime) -> Result<Vec<Contender>, BenchError> {
     runtime.block_on(async {
         #[cfg_attr(not(feature = "bench-peers"), expect(unused_mut, reason = "peers join"))]
-        let mut sides = vec![queue::ours(Making::Prebuilt, 1).await?];
+        let mut sides = queue::both(Making::Prebuilt).await?;
         #[cfg(feature = "bench-peers")]
         sides.push(crate::peers::nats::core().await?);
         Ok(sides)

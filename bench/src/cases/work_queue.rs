@@ -7,21 +7,13 @@ use echo_sdk::{BaseMessage, Plugin, PluginError, ProcessingStatus, Topic};
 use tokio::runtime::Runtime;
 
 use crate::BenchError;
-use crate::harness::{Contender, OURS, Round};
-use crate::ours::{Place, host};
+use crate::harness::{Contender, Round};
+use crate::ours::{Place, host, name, publish};
 use crate::tally::Tally;
-use crate::work::{Making, Reading, TOPIC, message};
-
-/// How many messages the publisher hands over at once.
-pub(super) const BATCH: u64 = 64;
+use crate::work::{BATCH, Making, Reading, TOPIC, message};
 
 pub(super) fn prebuilt(runtime: &Runtime) -> Result<Vec<Contender>, BenchError> {
     sides(runtime, Making::Prebuilt)
-}
-
-/// No peer but the hand-made bus publishes in batches, so the others are as in `work_queue`.
-pub(super) fn one_by_one(runtime: &Runtime) -> Result<Vec<Contender>, BenchError> {
-    Ok(vec![runtime.block_on(ours(Making::Prebuilt, 1))?])
 }
 
 pub(super) fn fresh(runtime: &Runtime) -> Result<Vec<Contender>, BenchError> {
@@ -31,7 +23,7 @@ pub(super) fn fresh(runtime: &Runtime) -> Result<Vec<Contender>, BenchError> {
 fn sides(runtime: &Runtime, making: Making) -> Result<Vec<Contender>, BenchError> {
     runtime.block_on(async {
         #[cfg_attr(not(feature = "bench-peers"), expect(unused_mut, reason = "peers join"))]
-        let mut sides = vec![ours(making, BATCH).await?];
+        let mut sides = both(making).await?;
         #[cfg(feature = "bench-peers")]
         sides.extend(crate::peers::work_queue(making).await?);
         Ok(sides)
@@ -70,8 +62,12 @@ impl Plugin for Working {
     }
 }
 
-/// A publisher that hands over so many messages at once.
-pub(super) async fn ours(making: Making, batch: u64) -> Result<Contender, BenchError> {
+/// A publisher that hands over several messages at once, and one that publishes each by itself.
+pub(super) async fn both(making: Making) -> Result<Vec<Contender>, BenchError> {
+    Ok(vec![ours(making, BATCH).await?, ours(making, 1).await?])
+}
+
+async fn ours(making: Making, batch: u64) -> Result<Contender, BenchError> {
     let handled = Arc::<Tally>::default();
     let counting = Arc::clone(&handled);
     let plugin = move |_| Ok(Working::new(making, Arc::clone(&counting)));
@@ -79,7 +75,7 @@ pub(super) async fn ours(making: Making, batch: u64) -> Result<Contender, BenchE
     let client = host.client("bench-client");
     let topic = Topic::new(TOPIC)?;
     let prebuilt = message()?;
-    Ok(Contender::new(OURS, move |messages| {
+    Ok(Contender::new(name(batch), move |messages| {
         // The host lives as long as the rounds.
         let _host = &host;
         let (client, topic, prebuilt) = (client.clone(), topic.clone(), prebuilt.clone());
@@ -90,20 +86,7 @@ pub(super) async fn ours(making: Making, batch: u64) -> Result<Contender, BenchE
                 Making::Prebuilt => Ok(prebuilt.clone()),
                 Making::Fresh => message(),
             };
-            let mut left = messages;
-            while left > 0 {
-                let count = left.min(batch);
-                if batch == 1 {
-                    client.publish(&topic, make()?).await?;
-                } else {
-                    let mut messages = Vec::with_capacity(count as usize);
-                    for _ in 0..count {
-                        messages.push(make()?);
-                    }
-                    client.publish_batch(&topic, messages).await?;
-                }
-                left -= count;
-            }
+            publish(&client, &topic, messages, batch, make).await?;
             handled.reach(before + messages).await;
             Ok(Round::since(began, messages))
         }
