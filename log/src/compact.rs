@@ -24,6 +24,7 @@ pub(crate) struct Compaction {
     after_seq: u64,
     messages_done: bool,
     after_key: Option<Box<[u8]>>,
+    values_done: bool,
 }
 
 /// What a step of a compaction found to move.
@@ -43,7 +44,14 @@ pub(crate) struct Moves {
 
 impl Compaction {
     pub(crate) fn of(victim: u32) -> Self {
-        Self { victim, next_id: 0, after_seq: 0, messages_done: false, after_key: None }
+        Self {
+            victim,
+            next_id: 0,
+            after_seq: 0,
+            messages_done: false,
+            after_key: None,
+            values_done: false,
+        }
     }
 
     /// Moves about `budget` bytes.
@@ -64,7 +72,7 @@ impl Compaction {
             segment.ids_below = 0;
             let file = Arc::clone(&segment.file);
             let found = self.find(&index, budget);
-            moves.is_last = self.messages_done && found.is_empty();
+            moves.is_last = self.values_done;
             (found, file)
         };
         for found in found {
@@ -120,18 +128,20 @@ impl Compaction {
             self.messages_done = true;
         }
         let from = self.after_key.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        for (key, at) in index.state.range::<[u8], _>((from, Bound::Unbounded)) {
-            if bytes >= budget {
-                break;
+        let behind = index.state.range::<[u8], _>((from, Bound::Unbounded));
+        let mut last: Option<&[u8]> = None;
+        for (looked_at, (key, at)) in behind.enumerate() {
+            if bytes >= budget || looked_at >= LOOKED_AT {
+                self.after_key = last.map(Into::into).or(self.after_key.take());
+                return found;
             }
+            last = Some(key.as_ref());
             if at.segment == self.victim {
                 bytes += at.len as usize;
                 found.push(Found::Value(key.clone(), *at));
             }
         }
-        if let Some(Found::Value(key, _)) = found.last() {
-            self.after_key = Some(key.clone());
-        }
+        self.values_done = true;
         found
     }
 }
@@ -177,5 +187,38 @@ impl Shared {
             }
         }
         index.damaged += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_looks_at_a_bounded_number_of_values_and_all_are_found() {
+        let mut index = Index::default();
+        let count = 3 * LOOKED_AT + 1;
+        for n in 0..count {
+            // A few of the values are in the segment.
+            let segment = 1 + u32::from(!n.is_multiple_of(1000));
+            let at = Location { segment, record: 0, op: 0, len: 10 };
+            index.state.insert((n as u64).to_be_bytes().into(), at);
+        }
+        let mut compaction = Compaction::of(1);
+        let (mut steps, mut found) = (0, 0);
+        while !compaction.values_done {
+            found += compaction.find(&index, 1 << 20).len();
+            steps += 1;
+        }
+        assert_eq!((steps, found), (4, count.div_ceil(1000)));
+        let mut compaction = Compaction::of(1);
+        let mut found = Vec::new();
+        while !compaction.values_done {
+            found.extend(compaction.find(&index, 25).into_iter().map(|found| match found {
+                Found::Value(key, _) => key,
+                Found::Message(..) => panic!("there is none"),
+            }));
+        }
+        assert!(found.is_sorted() && found.len() == count.div_ceil(1000));
     }
 }

@@ -169,7 +169,9 @@ impl Front {
         if most > max {
             return Err(LogError::TooLarge { len: most, max });
         }
-        if wanted > 0 && self.live + self.gathered.messages + wanted > self.max_messages {
+        let waiting = self.live + self.gathered.messages + wanted;
+        // Whoever takes as many away adds none, as far as it knows.
+        if wanted > transaction.done.len() && waiting > self.max_messages {
             return Err(LogError::Full { messages: self.max_messages });
         }
         if self.gathered.frames.len() > self.max_gathered {

@@ -11,7 +11,6 @@ use parking_lot::{Condvar, Mutex};
 use crate::batch::Durable;
 use crate::front::{Front, Gate};
 use crate::index::Index;
-use crate::lock::DirectoryLock;
 use crate::options::Options;
 use crate::read::{ReadError, Stored, with_op};
 use crate::record::Op;
@@ -167,8 +166,6 @@ pub struct Log(pub(crate) Arc<Owner>);
 pub(crate) struct Owner {
     pub(crate) shared: Arc<Shared>,
     pub(crate) thread: Mutex<Option<JoinHandle<()>>>,
-    /// Held until the writer has ended.
-    pub(crate) _lock: Option<DirectoryLock>,
 }
 
 impl Drop for Owner {
@@ -300,7 +297,8 @@ impl Log {
     /// first.
     pub fn pending(&self, slot: SlotId, after: u64, limit: usize) -> Vec<Pending> {
         let index = self.shared().index.lock();
-        let waiting = index.waiting_for(slot.0, after).take(limit);
+        // With all of them found, the rest is of others.
+        let waiting = index.waiting_for(slot.0, after).take(limit.min(index.lag(slot.0)));
         waiting.map(|(seq, it)| Pending { seq, attempts: it.attempts, due: it.due }).collect()
     }
 

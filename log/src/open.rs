@@ -81,16 +81,18 @@ impl Log {
         let (mut files, segments) = Files::find(disk, options.segment_size).map_err(failed)?;
         let recovered = recover(&mut files, segments, &options, unix_seconds()).map_err(failed)?;
         let mut report = recovered.report.clone();
-        let writer = writer(files, recovered, options, dir).map_err(|failure| match failure {
-            Failure::NoRoom(error) => OpenError::NoRoom(error),
-            Failure::Broken(error) => failed(error),
-        })?;
+        let mut writer =
+            writer(files, recovered, options, dir).map_err(|failure| match failure {
+                Failure::NoRoom(error) => OpenError::NoRoom(error),
+                Failure::Broken(error) => failed(error),
+            })?;
+        writer.lock = lock;
         let shared = Arc::clone(&writer.shared);
         let thread = std::thread::Builder::new().name("echo-log".into());
         let thread = thread.spawn(|| writer.run()).map_err(failed)?;
         report.took = started.elapsed();
         let thread = Mutex::new(Some(thread));
-        Ok((Self(Arc::new(Owner { shared, thread, _lock: lock })), report))
+        Ok((Self(Arc::new(Owner { shared, thread })), report))
     }
 }
 

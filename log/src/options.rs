@@ -24,7 +24,8 @@ pub struct Options {
     pub segment_size: u32,
     /// The most bytes that all files take; at least six segments.
     pub max_bytes: u64,
-    /// The most messages that may wait at once, each of which takes about 100 bytes of memory.
+    /// The most messages that may wait at once, each of which takes about 100 bytes of memory. What follows from
+    /// messages that are settled with it comes in past that, one for one.
     pub max_messages: usize,
     /// How many ids of messages are remembered, so that a second message of the same id is dropped; at most one
     /// for each 64 bytes of a segment, so that moving them never takes more than half of one.

@@ -18,6 +18,7 @@ use crate::frame::{self, Stamp};
 use crate::front::{Gathered, Sleep};
 use crate::house::Around;
 use crate::index::{Live, Location};
+use crate::lock::DirectoryLock;
 use crate::log::{Shared, unix_seconds};
 use crate::options::SyncPolicy;
 use crate::record::{self, Op, ops};
@@ -95,6 +96,8 @@ pub(crate) struct Writer {
     used: Gathered,
     /// The batch that the disk failed under.
     failed: Option<Gathered>,
+    /// The directory is ours for as long as something may be written: the last handle may go before.
+    pub(crate) lock: Option<DirectoryLock>,
 }
 
 impl Writer {
@@ -120,6 +123,7 @@ impl Writer {
             told: 0,
             used: Gathered::default(),
             failed: None,
+            lock: None,
         }
     }
 
@@ -319,7 +323,8 @@ impl Writer {
             return Ok(());
         }
         let mut moves = moves.to_vec();
-        let current = self.room_for(moves.len() + frames.len(), content)?;
+        let len = moves.len() + frames.len();
+        let current = self.room_for(len, content)?;
         let (segment, start, synced) = (current.number, current.end, current.synced);
         let file = Arc::clone(&current.file);
         let number = self.next_number;
@@ -329,13 +334,13 @@ impl Writer {
         let mut end = start;
         for part in [&*moves, &*frames].into_iter().filter(|part| !part.is_empty()) {
             if let Err(error) = file.write(part, end.into()) {
-                return Err(self.not_written(&*file, start, error));
+                return Err(self.not_written(&*file, start, len, error));
             }
             // A batch is smaller than a segment.
             end += part.len() as u32;
         }
         if let Err(error) = self.write_ahead(end) {
-            return Err(self.not_written(&*file, start, error));
+            return Err(self.not_written(&*file, start, len, error));
         }
         if let Some(current) = &mut self.current {
             current.end = end;
@@ -364,11 +369,17 @@ impl Writer {
 
     /// What a failed write means. Where it was for want of room, the next batch goes to the same place; until
     /// then nothing of this one shall be found there, if that can be had.
-    fn not_written(&self, file: &dyn DiskFile, start: u32, error: io::Error) -> Failure {
+    fn not_written(
+        &self,
+        file: &dyn DiskFile,
+        start: u32,
+        len: usize,
+        error: io::Error,
+    ) -> Failure {
         if !is_no_space(&error) {
             return Failure::Broken(error);
         }
-        match file.write(&[0; frame::HEAD], start.into()) {
+        match file.write(&vec![0; len], start.into()) {
             Err(other) if !is_no_space(&other) => Failure::Broken(other),
             _ => Failure::NoRoom(self.shared.no_space(error)),
         }
@@ -487,14 +498,20 @@ mod tests {
     use crate::log::Shared;
     use crate::options::Options;
     use crate::recover::recover;
-    use crate::sim::SimDisk;
+    use crate::sim::{Call, Fault, SimDisk};
     use crate::{Durable, Message, Receipt, SlotId, Transaction};
+
+    fn options() -> Options {
+        Options { segment_size: 64 << 10, max_bytes: 6 << 16, ..Options::default() }.checked()
+    }
 
     /// A writer that does nothing by itself.
     fn writer() -> Writer {
-        let options =
-            Options { segment_size: 64 << 10, max_bytes: 6 << 16, ..Options::default() }.checked();
-        let disk = Arc::new(SimDisk::default());
+        writer_on(&SimDisk::default())
+    }
+
+    fn writer_on(disk: &SimDisk) -> Writer {
+        let (disk, options) = (Arc::new(disk.clone()), options());
         let (mut files, segments) = Files::find(disk, options.segment_size).unwrap();
         let recovered = recover(&mut files, segments, &options, 0).unwrap();
         crate::open::writer(files, recovered, options, Path::new("sim")).unwrap()
@@ -546,6 +563,36 @@ mod tests {
             last = Some(small);
         }
         panic!("there was room for all of them");
+    }
+
+    #[test]
+    fn nothing_of_a_batch_that_found_no_room_is_there_after_the_next_one() {
+        let disk = SimDisk::default();
+        let mut writer = writer_on(&disk);
+        let shared = Arc::clone(&writer.shared);
+        let (slot, _) = shared.front.lock().register("slot", b"").unwrap();
+        let turn = |writer: &mut Writer| {
+            let gathered = writer.wait().unwrap();
+            writer.turn(gathered).unwrap();
+        };
+        turn(&mut writer);
+        let append = |n: u128| {
+            let slots = [slot];
+            let message = Message { id: n.to_le_bytes(), slots: &slots, body: &[] };
+            let transaction = Transaction { messages: &[message], ..Transaction::default() };
+            shared.front.lock().commit(&transaction, 0)
+        };
+        let refused: Vec<Durable> = (0..4).map(|n| append(n).unwrap().durable).collect();
+        // Half of it is on the disk by then: two of the records.
+        disk.plan(Call::Write, 0, Fault::NoSpace);
+        turn(&mut writer);
+        assert!(refused.iter().all(|refused| refused.now().unwrap().is_err()));
+        shared.front.lock().gate = crate::front::Gate::Open;
+        let kept = append(4).unwrap();
+        turn(&mut writer);
+        kept.durable.now().unwrap().unwrap();
+        let (log, report) = disk.after_kill().open(&options()).unwrap();
+        assert_eq!((log.lag(slot), report.damage), (1, vec![]));
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Wake, Waker};
 
 use echo_log::{
     Log, LogError, Message, OpenError, Options, Pending, Placed, Recovery, Settlement, SlotId,
@@ -221,6 +224,15 @@ async fn limits_are_told_and_pass() {
     log.flush().await.unwrap();
     log.try_append(third).unwrap().durable.await.unwrap();
 
+    // What comes of a message that is settled with it finds room, as far as it takes no more.
+    let effects = [5, 6].map(|n| Message { id: id(n), slots: third.slots, body: &[] });
+    let done = [(slot, 2)];
+    let transaction = |messages| Transaction { messages, done: &done, ..Default::default() };
+    let refused = log.try_commit(&transaction(&effects));
+    assert!(matches!(refused, Err(LogError::Full { messages: 2 })));
+    log.try_commit(&transaction(&effects[..1])).unwrap().durable.await.unwrap();
+    assert_eq!(log.lag(slot), 2);
+
     let large = Message { id: id(4), slots: &[slot], body: &[&[0; 16 << 10]] };
     assert!(matches!(log.try_append(large), Err(LogError::TooLarge { .. })));
     log.close().await.unwrap();
@@ -281,4 +293,37 @@ async fn many_publishers_at_once_all_get_their_answer() {
     drop(log);
     let (log, report) = open(dir.path());
     assert_eq!((report.messages, log.stats().messages), (6400, 6400));
+}
+
+/// Lets go of the log when it is woken, and looks whether somebody else may have it then.
+struct LetsGo {
+    log: Mutex<Option<Log>>,
+    dir: PathBuf,
+    found: mpsc::Sender<Result<(), OpenError>>,
+}
+
+impl Wake for LetsGo {
+    fn wake(self: Arc<Self>) {
+        let log = self.log.lock().unwrap().take();
+        drop(log);
+        let opened = Log::open(&self.dir, small()).map(drop);
+        self.found.send(opened).unwrap();
+    }
+}
+
+#[test]
+fn a_log_is_its_writers_until_that_has_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let (found, finding) = mpsc::channel();
+    let lets_go = Arc::new(LetsGo { log: Mutex::default(), dir: dir.path().to_owned(), found });
+    let waker = Waker::from(Arc::clone(&lets_go));
+    let mut held = lets_go.log.lock().unwrap();
+    let log = held.insert(open(dir.path()).0);
+    // One that is ready at once wakes nobody.
+    let mut flush = log.flush();
+    while pin!(&mut flush).poll(&mut Context::from_waker(&waker)).is_ready() {
+        flush = log.flush();
+    }
+    drop(held);
+    assert!(matches!(finding.recv().unwrap(), Err(OpenError::InUse { .. })));
 }
