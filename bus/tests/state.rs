@@ -7,12 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use echo_bus::state::{Change, CommitError, Document};
 use echo_bus::{
-    DurableLog, DurableOptions, LocalOptions, LocalTransport, LogOptions, Receiver, Settlement,
-    Slot, SlotOptions, Transport,
+    DurableLog, DurableOptions, LocalOptions, LocalTransport, LogOptions, OpenError, Receiver,
+    Settlement, Slot, SlotOptions, Transport,
 };
 use echo_sdk::{BaseMessage, Overflow, Pattern, Received, Topic};
 
@@ -26,14 +26,23 @@ fn topic(text: &str) -> Topic {
     Topic::new(text).unwrap()
 }
 
-fn open(dir: &Path, max_state: usize) -> LocalTransport {
-    open_with(dir, max_state, small())
+async fn open(dir: &Path, max_state: usize) -> LocalTransport {
+    open_with(dir, max_state, small()).await
 }
 
-fn open_with(dir: &Path, max_state: usize, log: LogOptions) -> LocalTransport {
+/// A bus on the log in a directory; one that was let go of closes it first.
+async fn open_with(dir: &Path, max_state: usize, log: LogOptions) -> LocalTransport {
     let topics = vec![Pattern::new("durable.>").unwrap()];
     let options = DurableOptions { topics, dir: dir.to_owned(), log };
-    let (log, _) = DurableLog::open(options).unwrap();
+    let began = Instant::now();
+    let log = loop {
+        match DurableLog::open(options.clone()) {
+            Err(OpenError::InUse { .. }) if began.elapsed() < Duration::from_secs(10) => {
+                tokio::task::yield_now().await;
+            }
+            opened => break opened.unwrap().0,
+        }
+    };
     LocalTransport::durable(LocalOptions { max_state, ..LocalOptions::default() }, log).unwrap()
 }
 
@@ -129,7 +138,7 @@ async fn a_shared_state_counts_each_message_once_however_many_change_it() {
     count_all(&bus, "t", 5000, false).await;
     assert_eq!(counts(&bus).await[0], 5000);
     let dir = tempfile::tempdir().unwrap();
-    let bus = open(dir.path(), 1 << 20);
+    let bus = open(dir.path(), 1 << 20).await;
     for topic in ["t", "durable.t"] {
         count_all(&bus, topic, 300, false).await;
     }
@@ -141,7 +150,7 @@ async fn keys_count_each_message_once_over_restarts_in_little_memory() {
     let dir = tempfile::tempdir().unwrap();
     for round in 1..=3 {
         // Room for a few of the keys.
-        let bus = open(dir.path(), 2500);
+        let bus = open(dir.path(), 2500).await;
         for topic in ["t", "durable.t"] {
             // What was let go of between being read and being committed is read again.
             count_all(&bus, topic, 10 * KEYS, true).await;
@@ -151,7 +160,7 @@ async fn keys_count_each_message_once_over_restarts_in_little_memory() {
         bus.close();
         bus.closed().await;
     }
-    let bus = open(dir.path(), 1 << 20);
+    let bus = open(dir.path(), 1 << 20).await;
     assert_eq!(count_all(&bus, "durable.t", KEYS, true).await, 0, "nobody is quicker");
     assert_eq!(counts(&bus).await, [vec![0], vec![61; KEYS as usize]].concat());
 }
@@ -160,7 +169,7 @@ async fn keys_count_each_message_once_over_restarts_in_little_memory() {
 #[tokio::test]
 async fn a_state_is_read_before_it_is_on_disk() {
     let dir = tempfile::tempdir().unwrap();
-    let bus = open(dir.path(), 1 << 20);
+    let bus = open(dir.path(), 1 << 20).await;
     let slot = slot(&bus).await;
     let mut receiver = slot.receiver();
     let states = bus.states("counter");
@@ -184,7 +193,7 @@ async fn each_message_counts_once_where_the_log_is_full() {
     let log = LogOptions { max_bytes: 8 << 16, remembered_ids: 8, ..small() };
     let mut followed = 0;
     for round in 1..=4 {
-        let bus = open_with(dir.path(), 1 << 20, log.clone());
+        let bus = open_with(dir.path(), 1 << 20, log.clone()).await;
         let slot = slot_of(&bus, "counter", "durable.in").await;
         let out = slot_of(&bus, "out", "durable.out").await;
         for number in 0..150 {
@@ -200,7 +209,7 @@ async fn each_message_counts_once_where_the_log_is_full() {
         bus.closed().await;
         drop((slot, out, bus));
 
-        let bus = open_with(dir.path(), 1 << 20, log.clone());
+        let bus = open_with(dir.path(), 1 << 20, log.clone()).await;
         let slot = slot_of(&bus, "counter", "durable.in").await;
         let out = slot_of(&bus, "out", "durable.out").await;
         let follows = out.lag().await.unwrap();

@@ -431,8 +431,9 @@ impl Writer {
             }
         }
         self.count_settled();
-        gathered.complete(Err(error.clone()));
+        // Whoever looks at them in their order finds both.
         next.into_iter().for_each(|next| next.complete(Err(error.clone())));
+        gathered.complete(Err(error));
     }
 
     /// Lets nothing in that would find no room either, for a while.

@@ -230,13 +230,12 @@ impl Queue {
         self.delays.add(self, delay, wait);
     }
 
-    /// Takes a message back, which still has its room: what it was settled with was not kept.
-    pub(super) fn take_back(&self, entry: Entry) {
-        if entry.key().is_some() {
-            let lane = self.lanes.push_front(entry);
-            lane.into_iter().for_each(|lane| self.call_out(lane));
-        } else {
-            self.requeue(entry);
-        }
+    /// Takes messages back in their order, which still have their room: what they were settled with was not kept.
+    pub(super) fn take_back(&self, entries: Vec<Entry>) {
+        let (keyed, others): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|entry| entry.key().is_some());
+        others.into_iter().for_each(|entry| self.requeue(entry));
+        let lanes = self.lanes.push_front(keyed);
+        lanes.into_iter().for_each(|lane| self.call_out(lane));
     }
 }

@@ -5,7 +5,7 @@
 //! it back, so two messages of a key are never in hand at the same time. A message that waits for its
 //! retry is set aside together with the later messages of its key, and the lane's other keys go on.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
 
@@ -78,12 +78,20 @@ impl Lanes {
         self.lane(id).ready.push_front(entry);
     }
 
-    /// Puts a message that was settled too early back to the front; gives the lane when its ticket must go out.
-    pub(super) fn push_front(&self, entry: Entry) -> Option<LaneId> {
-        let id = self.lane_of(entry.key().unwrap_or_default());
-        let mut lane = self.lane(id);
-        lane.ready.push_front(entry);
-        lane.call_out().then_some(id)
+    /// Puts messages that were settled too early back to the front, in their order, those of a lane at once; gives the
+    /// lanes whose tickets must go out.
+    pub(super) fn push_front(&self, entries: Vec<Entry>) -> Vec<LaneId> {
+        let mut by_lane = BTreeMap::<u8, Vec<Entry>>::new();
+        for entry in entries {
+            let LaneId(id) = self.lane_of(entry.key().unwrap_or_default());
+            by_lane.entry(id).or_default().push(entry);
+        }
+        let put = |(id, entries): (u8, Vec<Entry>)| {
+            let mut lane = self.lane(LaneId(id));
+            entries.into_iter().rev().for_each(|entry| lane.ready.push_front(entry));
+            lane.call_out().then_some(LaneId(id))
+        };
+        by_lane.into_iter().filter_map(put).collect()
     }
 
     /// Sets a message aside until its retry, and with it what follows of its key.

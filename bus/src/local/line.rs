@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use super::durable::{Follows, Tell, told};
 use super::feed::LogSlot;
 use super::inbox::Inboxes;
+use super::queue::{Entry, Queue};
 use super::reserved::Reserved;
 use crate::give_way;
 
@@ -116,8 +117,13 @@ impl Line {
             }
             line.take_ended(&mut ended);
             while !ended.is_empty() {
-                for (waiting, result) in ended.drain(..ended.len().min(TURN)) {
-                    waiting.end(result, &line.inboxes);
+                let kept = ended.iter().take_while(|(_, result)| result.is_ok()).count();
+                for (waiting, _) in ended.drain(..kept.min(TURN)) {
+                    waiting.hand_round(&line.inboxes);
+                }
+                if kept == 0 {
+                    let lost = ended.iter().take_while(|(_, result)| result.is_err()).count();
+                    take_back(ended.drain(..lost));
                 }
                 give_way().await;
             }
@@ -146,17 +152,7 @@ impl InLine<'_> {
 }
 
 impl Waiting {
-    /// Hands the messages round, or takes back what they follow from; then tells the publisher.
-    fn end(mut self, result: Result<(), LogError>, inboxes: &Inboxes) {
-        let tell = self.told.take();
-        match &result {
-            Ok(()) => self.hand_round(inboxes),
-            Err(error) => self.take_back(error),
-        }
-        // One that is dropped does not want to know.
-        let _ = tell.map(|tell| tell.send(result));
-    }
-
+    /// Hands the messages round; then tells the publisher.
     fn hand_round(self, inboxes: &Inboxes) {
         for (reserved, places) in self.rooms {
             let (queue, count) = reserved.redeem();
@@ -183,19 +179,89 @@ impl Waiting {
         if let Some(Follows { queue, .. }) = self.follows {
             queue.release(1);
         }
+        // One that is dropped does not want to know.
+        let _ = self.told.map(|tell| tell.send(Ok(())));
     }
+}
 
-    fn take_back(self, error: &LogError) {
-        if let Some(Follows { queue, entry, .. }) = self.follows {
+/// Takes back what the records that were not kept follow from, all of it at once, so that each key keeps its order;
+/// then tells the publishers.
+fn take_back(lost: impl Iterator<Item = (Waiting, Result<(), LogError>)>) {
+    let mut queues: Vec<(Arc<Queue>, Vec<Entry>)> = Vec::new();
+    let mut tells = Vec::new();
+    for (Waiting { follows, told: tell, .. }, result) in lost {
+        if let (Some(Follows { queue, entry, .. }), Err(error)) = (follows, &result) {
             let (slot, error) = (queue.name(), told(error));
             tracing::warn!(slot, error, "what a handler published was not kept; it runs again");
-            queue.take_back(entry);
+            match queues.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &queue)) {
+                Some((_, entries)) => entries.push(entry),
+                None => queues.push((queue, vec![entry])),
+            }
         }
+        tells.extend(tell.map(|tell| (tell, result)));
+    }
+    queues.into_iter().for_each(|(queue, entries)| queue.take_back(entries));
+    for (tell, result) in tells {
+        let _ = tell.send(result);
     }
 }
 
 impl Handed {
     fn came_before(&self) -> bool {
         matches!(self.placed, Some(Placed::Duplicate(_)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+    use std::sync::Weak;
+
+    use echo_sdk::{BaseMessage, Overflow, Topic};
+
+    use super::*;
+    use crate::local::reader::Reader;
+    use crate::local::receiver::LocalReceiver;
+    use crate::local::undecided::undecided;
+    use crate::transport::{Receiver, Settlement};
+
+    #[tokio::test]
+    async fn what_is_taken_back_keeps_its_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, durable) = undecided(dir.path()).await;
+        let line = Line::new(Inboxes::new());
+        let running = tokio::spawn(Arc::clone(&line).run());
+        let (delays, bus) = (Arc::default(), Weak::new());
+        let queue = Queue::new("s", 1000, Overflow::Block, Reader::Workers, delays, bus);
+        // More than one turn of those that are kept.
+        let count = 3 * TURN as u64;
+        let mut tells = Vec::new();
+        for number in 0..count {
+            assert!(queue.wait_for_room().await);
+            let message = BaseMessage::builder("test").key("k").data(&number).build().unwrap();
+            let entry = Entry::new(Topic::new("t").unwrap(), message, 0);
+            let (tell, told) = tokio::sync::oneshot::channel();
+            tells.push(told);
+            line.lock().unwrap().push(Waiting {
+                durable: durable.clone(),
+                messages: SmallVec::new(),
+                rooms: Vec::new(),
+                follows: Some(Follows { queue: Arc::clone(&queue), entry, kept: None }),
+                told: Some(tell),
+            });
+        }
+        drop(log);
+        for told in tells {
+            assert!(told.await.unwrap().is_err());
+        }
+        let mut receiver = LocalReceiver::new(queue);
+        for number in 0..count {
+            assert!(std::future::poll_fn(|cx| receiver.poll_recv(cx)).await);
+            let message = &receiver.current().unwrap().message;
+            assert_eq!(message.json::<u64>().unwrap(), number);
+            receiver.settle(Settlement::Done);
+        }
+        running.abort();
     }
 }

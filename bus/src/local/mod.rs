@@ -20,6 +20,8 @@ mod room;
 mod shelf;
 mod slot;
 pub(crate) mod stored;
+#[cfg(test)]
+mod undecided;
 
 /// What [`idle`] and [`room`] are made of; their model tests put other parts in their place.
 mod sync {

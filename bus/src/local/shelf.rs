@@ -148,7 +148,7 @@ impl Put {
         let size = entries.size() + self.address.len() + OVERHEAD;
         let (entries, lasting) = (entries.clone(), Some(receipt.durable.clone()));
         books.insert(self.address.clone(), Held { entries, revision, size, lasting });
-        books.shrink(self.shelf.max_bytes);
+        books.shrink(self.shelf.max_bytes, &self.address);
         Ok(receipt)
     }
 }
@@ -177,14 +177,14 @@ impl Books {
         }
     }
 
-    /// Lets go of documents that last, a good part of them at once.
-    fn shrink(&mut self, max: usize) {
+    /// Lets go of documents that last, a good part of them at once, and not of the one that is of use now.
+    fn shrink(&mut self, max: usize, used: &[u8]) {
         if self.bytes <= max {
             return;
         }
         let Self { held, bytes, let_go, .. } = self;
-        held.retain(|_, held| {
-            let stays = *bytes <= max / 4 * 3 || !held.lasts();
+        held.retain(|address, held| {
+            let stays = *bytes <= max / 4 * 3 || **address == *used || !held.lasts();
             if !stays {
                 *bytes -= held.size;
                 *let_go += 1;
@@ -246,9 +246,7 @@ impl Shelf {
         let mut books = self.books.lock();
         if books.let_go == let_go && !books.held.contains_key(address) {
             books.insert(address.clone(), Held { entries, revision, size, lasting: None });
-            // One that is larger than all of the room is of use once.
-            let max = self.max_bytes.max(books.bytes.min(size));
-            books.shrink(max);
+            books.shrink(self.max_bytes, address);
         }
         Ok(())
     }
@@ -361,6 +359,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
     use super::*;
+    use crate::local::undecided::undecided;
 
     fn entries(count: usize, len: usize) -> Entries {
         let mut entries = Entries::default();
@@ -406,28 +405,6 @@ mod tests {
         assert_eq!(shelf.books.lock().held.len(), 1);
     }
 
-    /// Something that a log may keep or not: its turn comes when there is room, and that is not before it ends.
-    async fn undecided(dir: &std::path::Path) -> (echo_log::Log, echo_log::Durable) {
-        let options = echo_log::Options {
-            segment_size: 64 << 10,
-            max_bytes: 6 << 16,
-            ..echo_log::Options::default()
-        };
-        let (log, _) = echo_log::Log::open(dir, options).unwrap();
-        let (slot, _) = log.register("slot", b"").unwrap();
-        let (slots, body) = ([slot], [&[0; 10_000][..]]);
-        for n in 0u128.. {
-            let message = echo_log::Message { id: n.to_le_bytes(), slots: &slots, body: &body };
-            match log.try_append(message) {
-                Ok(receipt) => drop(receipt.durable.await),
-                Err(LogError::Quota { .. }) => break,
-                Err(other) => panic!("{other}"),
-            }
-        }
-        let room = log.room();
-        (log, room)
-    }
-
     #[tokio::test]
     async fn what_builds_on_an_undecided_change_goes_behind_it_and_is_lost_with_it() {
         let dir = tempfile::tempdir().unwrap();
@@ -456,6 +433,28 @@ mod tests {
         drop(log);
         assert!(!read.lasts().await);
         assert_eq!(states.load(Some("k")).await.unwrap(), Document::default());
+    }
+
+    #[test]
+    fn what_is_of_use_now_is_not_let_go_of() {
+        let shelf = Shelf::new(2000, None);
+        let mut books = shelf.books.lock();
+        for n in 0u64..10 {
+            let held = Held { entries: Entries::default(), revision: n, size: 500, lasting: None };
+            let name = address("s", Some(&n.to_string()));
+            books.insert(name.clone(), held);
+            books.shrink(2000, &name);
+            assert!(books.is_latest(&name, n) && books.bytes <= 2000, "{n}");
+        }
+        // One that is larger than all of the room is there until the next one is.
+        let (large, next) = (address("large", None), address("next", None));
+        for (name, size) in [(&large, 5000), (&next, 500)] {
+            let held = Held { entries: Entries::default(), revision: 7, size, lasting: None };
+            books.insert(name.clone(), held);
+            books.shrink(2000, name);
+            assert!(books.is_latest(name, 7));
+        }
+        assert!(books.bytes <= 2000 && !books.held.contains_key(&large));
     }
 
     proptest::proptest! {
