@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_nats::Subject;
 use echo_bus::{Admission, wire};
-use echo_sdk::{BaseMessage, Form, PublishError, Received, Topic};
+use echo_sdk::{BaseMessage, Form, Offer, PublishError, Received, Topic};
 use futures_util::future::try_join_all;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -90,7 +90,7 @@ impl Publisher {
     pub(crate) fn prepare(
         &self,
         topic: &Topic,
-        message: &BaseMessage,
+        message: BaseMessage,
         identity: Identity<'_>,
     ) -> Result<Outgoing, PublishError> {
         let (len, max) = (message.size(), self.max_payload);
@@ -98,13 +98,10 @@ impl Publisher {
             return Err(PublishError::TooLarge { len, max });
         }
         if let Some(admission) = &self.admission {
-            admission.admit(topic, message)?;
+            admission.admit(topic, &message)?;
         }
         // What is published starts over in each slot.
-        let message = match message.attempt() {
-            0 => message.clone(),
-            _ => message.clone().with_attempt(0),
-        };
+        let message = message.with_attempt(0);
         let payload = outgoing::payload(&message)?;
         // The server counts the headers in, which few messages have to care about.
         let max = self.connection.client.max_payload();
@@ -196,15 +193,19 @@ impl Publisher {
         }
     }
 
-    /// Publishes if that takes no waiting; says whether it did.
-    pub(crate) fn offer(&self, topic: &Topic, message: &BaseMessage) -> Result<bool, PublishError> {
+    /// Publishes if that takes no waiting.
+    pub(crate) fn offer(&self, topic: &Topic, message: BaseMessage) -> Offer {
         if self.lane.is_full() || self.streams.keep(topic) {
-            return Ok(false);
+            return Offer::Busy(message);
         }
-        match self.lane.push(self.prepare(topic, message, Identity::Own)?) {
-            Ok(()) => Ok(true),
-            Err(Left::Full(_)) => Ok(false),
-            Err(Left::Broken(error)) => Err(error),
+        let outgoing = match self.prepare(topic, message, Identity::Own) {
+            Ok(outgoing) => outgoing,
+            Err(error) => return Offer::Refused(error),
+        };
+        match self.lane.push(outgoing) {
+            Ok(()) => Offer::Taken,
+            Err(Left::Full(back)) => Offer::Busy(back.message),
+            Err(Left::Broken(error)) => Offer::Refused(error),
         }
     }
 
@@ -296,7 +297,7 @@ pub(crate) fn prepare_all(
 ) -> Result<Vec<Outgoing>, PublishError> {
     let identity = |index| origin.map_or(Identity::Own, |origin| Identity::Effect(origin, index));
     let prepare = |(index, received): (usize, &Received)| {
-        publisher.prepare(&received.topic, &received.message, identity(index))
+        publisher.prepare(&received.topic, received.message.clone(), identity(index))
     };
     batch.iter().enumerate().map(prepare).collect()
 }

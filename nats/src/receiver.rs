@@ -217,8 +217,8 @@ impl Receiver for NatsReceiver {
             let identity = self.identity();
             // Apart from the effects, which are counted from 0.
             let identity = Identity::Effect(&identity, usize::MAX);
-            let Received { topic, message } = &letter;
-            let prepared = self.publisher.prepare(topic, message, identity)?;
+            let Received { topic, message } = letter;
+            let prepared = self.publisher.prepare(&topic, message, identity)?;
             self.publisher.send(prepared).await?;
             self.finish(Answer::Never).await
         })

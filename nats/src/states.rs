@@ -64,7 +64,24 @@ pub(crate) struct StateBucket {
     connection: Arc<Connection>,
     /// Tells this host from all others, those before it included.
     host: u64,
-    phases: Mutex<HashMap<Origin, Phase>>,
+    phases: Mutex<Phases>,
+}
+
+/// What is known of messages that may come again, or that documents remember for longer than they need to.
+#[derive(Debug, Default)]
+struct Phases(HashMap<Origin, Phase>);
+
+impl Phases {
+    /// A message does not come again.
+    fn end(&mut self, origin: Origin) {
+        if self.0.remove(&origin).is_some() {
+            return;
+        }
+        if self.0.len() >= MAX_PHASES {
+            self.0.retain(|_, phase| *phase == Phase::Begun);
+        }
+        self.0.insert(origin, Phase::Ended);
+    }
 }
 
 impl StateBucket {
@@ -115,13 +132,13 @@ impl StateBucket {
             revision => Expected::Revision(revision),
         };
         // Before the put: once that is made, another document's may look.
-        let before = self.phases.lock().insert(origin, Phase::Begun);
+        let before = self.phases.lock().0.insert(origin, Phase::Begun);
         match self.store.put(&address(slot, key), value, expected).await {
             Ok(_) => Ok(()),
             Err(StoreError::Conflict { .. }) => {
                 // One that was there is of an earlier put, which nobody knows the end of.
                 if before.is_none() {
-                    self.phases.lock().remove(&origin);
+                    self.phases.lock().0.remove(&origin);
                 }
                 Err(CommitError::Conflict)
             }
@@ -134,9 +151,9 @@ impl StateBucket {
     fn forget(&self, taken: &mut Vec<Taken>, done: &mut Vec<Origin>) {
         let mut phases = self.phases.lock();
         taken.retain(|it| {
-            let stays = match phases.get(&it.origin) {
+            let stays = match phases.0.get(&it.origin) {
                 Some(Phase::Begun) => true,
-                Some(Phase::Ended) => phases.remove(&it.origin).is_none(),
+                Some(Phase::Ended) => phases.0.remove(&it.origin).is_none(),
                 None => it.by != self.host,
             };
             if !stays {
@@ -151,14 +168,7 @@ impl StateBucket {
 
     /// A message does not come again: the server knows that it is acknowledged.
     pub(crate) fn finished(&self, origin: Origin) {
-        let mut phases = self.phases.lock();
-        if phases.remove(&origin).is_none() {
-            if phases.len() >= MAX_PHASES {
-                // Their documents remember them for longer than they need to.
-                phases.retain(|_, phase| *phase == Phase::Begun);
-            }
-            phases.insert(origin, Phase::Ended);
-        }
+        self.phases.lock().end(origin);
     }
 }
 
@@ -279,6 +289,18 @@ mod tests {
             assert!(!addresses[place + 1..].contains(one), "{one}");
         }
         assert_eq!(address("count", Some("k-1")), "count.k-1");
+    }
+
+    #[test]
+    fn what_has_ended_is_forgotten_before_there_is_too_much_of_it() {
+        let mut phases = Phases::default();
+        phases.0.insert(0, Phase::Begun);
+        for origin in 1..=MAX_PHASES as Origin {
+            phases.end(origin);
+        }
+        assert_eq!(phases.0.len(), 2, "the last one, and the one that may come again");
+        phases.end(0);
+        assert_eq!(phases.0.into_values().collect::<Vec<_>>(), [Phase::Ended]);
     }
 
     #[test]

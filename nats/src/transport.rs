@@ -151,7 +151,7 @@ impl NatsTransport {
         let inbox = client.new_inbox();
         let reply = Topic::new(&inbox).map_err(PublishError::from)?;
         let message = message.with_reply_to(&reply).map_err(PublishError::from)?;
-        let request = publisher.prepare(topic, &message, Identity::Own)?;
+        let request = publisher.prepare(topic, message, Identity::Own)?;
         let answers = timeout_at(deadline, client.subscribe(inbox)).await.map_err(timed_out)?;
         let mut answers = answers.map_err(|error| failed(error.to_string()))?;
         timeout_at(deadline, publisher.send(request)).await.map_err(timed_out)??;
@@ -195,16 +195,15 @@ impl Transport for NatsTransport {
     }
 
     fn offer(&self, topic: &Topic, message: BaseMessage) -> Offer {
-        match self.check().and_then(|publisher| publisher.offer(topic, &message)) {
-            Ok(true) => Offer::Taken,
-            Ok(false) => Offer::Busy(message),
+        match self.check() {
+            Ok(publisher) => publisher.offer(topic, message),
             Err(error) => Offer::Refused(error),
         }
     }
 
     fn try_publish(&self, topic: &Topic, message: BaseMessage) -> Result<(), PublishError> {
         let publisher = self.check()?;
-        publisher.try_send(publisher.prepare(topic, &message, Identity::Own)?)
+        publisher.try_send(publisher.prepare(topic, message, Identity::Own)?)
     }
 
     fn publish<'a>(
@@ -214,7 +213,7 @@ impl Transport for NatsTransport {
     ) -> BoxFuture<'a, Result<(), PublishError>> {
         Box::pin(async move {
             let publisher = self.check()?;
-            publisher.send(publisher.prepare(topic, &message, Identity::Own)?).await
+            publisher.send(publisher.prepare(topic, message, Identity::Own)?).await
         })
     }
 
@@ -227,7 +226,7 @@ impl Transport for NatsTransport {
 
     fn publish_unbounded(&self, topic: &Topic, message: BaseMessage) -> Result<(), PublishError> {
         let publisher = self.check()?;
-        publisher.send_unbounded(publisher.prepare(topic, &message, Identity::Own)?)
+        publisher.send_unbounded(publisher.prepare(topic, message, Identity::Own)?)
     }
 
     fn request<'a>(
