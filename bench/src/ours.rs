@@ -89,8 +89,11 @@ pub(crate) async fn publish(
     let mut left = messages;
     while left > 0 {
         let count = left.min(batch);
-        let messages: Result<Vec<_>, _> = (0..count).map(|_| make()).collect();
-        client.publish_batch(topic, messages?).await?;
+        let mut messages = Vec::with_capacity(count as usize);
+        for _ in 0..count {
+            messages.push(make()?);
+        }
+        client.publish_batch(topic, messages).await?;
         left -= count;
     }
     Ok(())

@@ -16,10 +16,11 @@ use super::worker::WorkerStats;
 use crate::current::{self, Current};
 use crate::middleware::Ending;
 
-/// What a call came to. Most end in one way, which is told apart without moving anything.
+/// What a call came to. Most end in one way; the others stand aside, so that an answer is passed on in a register or
+/// two.
 pub(crate) enum Answer {
     Acknowledged,
-    Other(Ending),
+    Other(Box<Ending>),
 }
 
 impl From<Ending> for Answer {
@@ -27,7 +28,7 @@ impl From<Ending> for Answer {
     fn from(ending: Ending) -> Self {
         match ending {
             Ending::Answered(ProcessingStatus::Acknowledged) => Self::Acknowledged,
-            other => Self::Other(other),
+            other => Self::Other(Box::new(other)),
         }
     }
 }
@@ -42,7 +43,7 @@ impl From<Answer> for Ending {
     fn from(answer: Answer) -> Self {
         match answer {
             Answer::Acknowledged => Self::Answered(ProcessingStatus::Acknowledged),
-            Answer::Other(ending) => ending,
+            Answer::Other(ending) => *ending,
         }
     }
 }
@@ -103,7 +104,7 @@ impl Caller {
                 return Poll::Ready(answer);
             }
             let ending = timer.as_mut().poll(cx).map(|()| deadline.unwrap_or_default());
-            ending.map(|deadline| Answer::Other(Ending::TimedOut(deadline)))
+            ending.map(|deadline| Ending::TimedOut(deadline).into())
         })
         .await
     }
@@ -132,7 +133,7 @@ where
                 Poll::Ready(Ok(ProcessingStatus::Acknowledged)) => {
                     Poll::Ready(Answer::Acknowledged)
                 }
-                Poll::Ready(answer) => Poll::Ready(Answer::Other(answer.into())),
+                Poll::Ready(answer) => Poll::Ready(answer.into()),
                 Poll::Pending => Poll::Pending,
             },
             RouteProjection::Through { handler } => handler.poll(cx).map(Answer::from),
@@ -189,7 +190,7 @@ impl<F: Future<Output: Into<Answer>>> Contained<F> {
                 let panicked = PluginError::Panicked(panic_text(payload));
                 // Whether it panics again when it is dropped adds nothing.
                 let _ = self.discard();
-                Poll::Ready(Answer::Other(Ending::Error(panicked)))
+                Poll::Ready(Ending::Error(panicked).into())
             }
         }
     }

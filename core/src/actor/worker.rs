@@ -72,39 +72,47 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// Handles messages until told to finish, or the slot is closed and empty.
-    pub(super) async fn work<P: Plugin>(mut self, plugin: &P) {
-        let mut tally = Tally::default();
-        let mut pace = Pace::default();
-        let mut caller = Caller::new(Arc::clone(&self.stats));
-        while poll_fn(|cx| self.poll_next(&mut tally, cx)).await {
-            caller.weight = pace.weight_of_next();
-            let began = (caller.weight > 0).then(Instant::now);
-            self.handle(plugin, &mut caller, &mut tally).await;
+    pub(super) async fn work<P: Plugin>(self, plugin: &P) {
+        let caller = Caller::new(Arc::clone(&self.stats));
+        let (pace, tally) = (Pace::default(), Tally::default());
+        let mut shift = Shift { worker: self, plugin, caller, pace, tally };
+        while poll_fn(|cx| shift.poll_next(cx)).await {
+            shift.caller.weight = shift.pace.weight_of_next();
+            let began = (shift.caller.weight > 0).then(Instant::now);
+            shift.handle().await;
             // Nobody else counts here, so it need not be one step.
-            let handled = self.stats.handled.load(Ordering::Relaxed) + 1;
-            self.stats.handled.store(handled, Ordering::Relaxed);
+            let handled = shift.worker.stats.handled.load(Ordering::Relaxed) + 1;
+            shift.worker.stats.handled.store(handled, Ordering::Relaxed);
             if let Some(began) = began {
-                let took = began.elapsed();
-                self.slot.metrics.handling.record(took.as_secs_f64());
-                self.receiver.set_batch(pace.batch_after(took));
+                shift.measured(began.elapsed());
             }
             // A handler that never waits must not keep the thread from others.
             tokio::task::consume_budget().await;
         }
-        self.slot.add(&mut tally);
+        shift.worker.slot.add(&mut shift.tally);
     }
+}
 
+/// A worker at work, with all that it writes for each message.
+struct Shift<'a, P> {
+    worker: Worker,
+    plugin: &'a P,
+    caller: Caller,
+    pace: Pace,
+    tally: Tally,
+}
+
+impl<P: Plugin> Shift<'_, P> {
     /// Has the message in hand handled and settles it.
     #[inline]
-    async fn handle<P: Plugin>(&mut self, plugin: &P, caller: &mut Caller, tally: &mut Tally) {
-        let slot = &*self.slot;
+    async fn handle(&mut self) {
+        let Self { worker: Worker { slot, receiver, .. }, plugin, caller, tally, .. } = self;
         if slot.states.is_some()
-            && !slot.begin_state(&mut *self.receiver, &mut caller.current.state, tally).await
+            && !slot.begin_state(&mut **receiver, &mut caller.current.state, tally).await
         {
             return;
         }
-        let Some(Lent { received: Received { topic, message }, waited, rest }) =
-            self.receiver.lend()
+        let Some(Lent { received: Received { topic, message }, waited, rest }) = receiver.lend()
         else {
             return;
         };
@@ -114,18 +122,16 @@ impl Worker {
         tally.delivered += 1;
         if message.attempt() > slot.delivering.max_attempts {
             let reason = "the workers that had it in hand were cut off each time".to_owned();
-            return slot.give_up(&mut *self.receiver, reason, tally).await;
+            return slot.give_up(&mut **receiver, reason, tally).await;
         }
         caller.current.collects = true;
-        let (handling, scope) = Handling::begin_recorded(&slot.telemetry, topic, message);
-        if scope.is_some() {
-            caller.current.trace = scope;
-        }
+        let place = &mut caller.current.trace;
+        let handling = Handling::begin_at(&slot.telemetry, topic, message, place);
         let answer = {
             let route = match &slot.middleware {
                 None => Route::Straight { handler: plugin.process_message(topic, message) },
                 Some(middleware) => {
-                    Route::Through { handler: middleware.deliver(plugin, topic, message) }
+                    Route::Through { handler: middleware.deliver(*plugin, topic, message) }
                 }
             };
             let mut handler = pin!(Contained::new(route));
@@ -143,38 +149,45 @@ impl Worker {
         let Current { effects, state, .. } = &mut caller.current;
         if matches!(answer, Answer::Acknowledged) && !handling.is_recorded() && !state.is_opened() {
             // Most messages end here.
-            match acknowledge(&mut *self.receiver, effects, tally) {
+            match acknowledge(&mut **receiver, effects, tally) {
                 Ok(true) => return,
                 Ok(false) => {}
                 Err(error) => {
-                    return slot.settle_refused(&mut *self.receiver, &error, tally).await;
+                    return slot.settle_refused(&mut **receiver, &error, tally).await;
                 }
             }
         }
         let ending = Ending::from(answer);
         handling.end(Outcome::from(&ending));
-        slot.settle(&mut *self.receiver, ending, effects, state, tally).await;
+        slot.settle(&mut **receiver, ending, effects, state, tally).await;
+    }
+
+    /// Takes note of how long a message took.
+    fn measured(&mut self, took: Duration) {
+        self.worker.slot.metrics.handling.record(took.as_secs_f64());
+        self.worker.receiver.set_batch(self.pace.batch_after(took));
     }
 
     /// Takes the next message in hand; false when the worker is to end.
     #[inline]
-    fn poll_next(&mut self, tally: &mut Tally, cx: &mut Context<'_>) -> Poll<bool> {
-        if self.finish.is_wanted() {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let Self { worker: Worker { slot, receiver, finish, stats }, tally, .. } = self;
+        if finish.is_wanted() {
             return Poll::Ready(false);
         }
         if tally.delivered >= TELL_EVERY {
-            self.slot.add(tally);
+            slot.add(tally);
         }
-        match self.receiver.poll_recv(cx) {
+        match receiver.poll_recv(cx) {
             Poll::Ready(more) => {
-                self.stats.busy.store(more, Ordering::Relaxed);
+                stats.busy.store(more, Ordering::Relaxed);
                 Poll::Ready(more)
             }
             Poll::Pending => {
-                self.stats.busy.store(false, Ordering::Relaxed);
-                self.slot.add(tally);
-                self.finish.waker.register(cx.waker());
-                if self.finish.is_wanted() { Poll::Ready(false) } else { Poll::Pending }
+                stats.busy.store(false, Ordering::Relaxed);
+                slot.add(tally);
+                finish.waker.register(cx.waker());
+                if finish.is_wanted() { Poll::Ready(false) } else { Poll::Pending }
             }
         }
     }

@@ -70,21 +70,25 @@ impl Handling {
         topic: &Topic,
         message: &BaseMessage,
     ) -> (Self, TraceScope) {
-        let (handling, scope) = Self::begin_recorded(telemetry, topic, message);
-        (handling, scope.unwrap_or_else(|| message.trace_context().into()))
+        let mut place = None;
+        let handling = Self::begin_at(telemetry, topic, message, &mut place);
+        (handling, place.unwrap_or_else(|| message.trace_context().into()))
     }
 
-    /// The same, with the place only where it is not the message's own.
+    /// The same; says which `place` it is only where it is not the message's own.
     #[inline]
-    pub(crate) fn begin_recorded(
+    pub(crate) fn begin_at(
         telemetry: &HostTelemetry,
         topic: &Topic,
         message: &BaseMessage,
-    ) -> (Self, Option<TraceScope>) {
-        let tracer = telemetry.exports().tracer();
-        let span = tracer.map(|tracer| Self::begin_span(tracer, telemetry, topic, message));
-        let scope = span.as_ref().map(|span| span::context_of(span).into());
-        (Self { span }, scope)
+        place: &mut Option<TraceScope>,
+    ) -> Self {
+        let Some(tracer) = telemetry.exports().tracer() else {
+            return Self { span: None };
+        };
+        let span = Self::begin_span(tracer, telemetry, topic, message);
+        *place = Some(span::context_of(&span).into());
+        Self { span: Some(span) }
     }
 
     #[inline(never)]
