@@ -10,6 +10,7 @@ use std::sync::LazyLock;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use chrono::{DateTime, Utc};
 use echo_sdk::{BaseMessage, Form, JsonText, MessageError, Topic, TopicError, TraceContext};
 use memchr::memmem::Finder;
 use uuid::Uuid;
@@ -70,6 +71,21 @@ pub fn read<'h, H>(incoming: Incoming<'_, H>) -> Result<BaseMessage, WireError>
 where
     H: Iterator<Item = (&'h str, &'h str)> + Clone,
 {
+    read_at(incoming, None)
+}
+
+/// As [`read`], where it is known when the message came: a reader of many need not look at the clock for each. A whole
+/// message keeps its own time.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_at<'h, H>(
+    incoming: Incoming<'_, H>,
+    came: Option<DateTime<Utc>>,
+) -> Result<BaseMessage, WireError>
+where
+    H: Iterator<Item = (&'h str, &'h str)> + Clone,
+{
     let Incoming { payload, headers, reply, source } = incoming;
     let reply = reply.map(Topic::new).transpose().map_err(WireError::Reply)?;
     if let Some(message) = json::read(payload).or_else(|| whole(payload)) {
@@ -90,6 +106,9 @@ where
         };
     }
     let mut builder = data(BaseMessage::builder(source), payload);
+    if let Some(came) = came {
+        builder = builder.timestamp(came);
+    }
     let mut said = Said::default();
     for (name, value) in headers {
         said.note(name, value);
@@ -351,6 +370,17 @@ mod tests {
         assert_eq!((back.hops(), back.form()), (2, Form::Message));
         let with_more = read(incoming(&payload, &[("More", "x")])).unwrap();
         assert_eq!((with_more.field("more"), with_more.id()), (Some("x"), message.id()));
+    }
+
+    #[test]
+    fn data_is_of_when_it_came_and_a_whole_message_of_its_own_time() {
+        let came = DateTime::from_timestamp_nanos(1_700_000_000_000_000_000);
+        let data = read_at(incoming(b"1", &[]), Some(came)).unwrap();
+        assert_eq!(data.timestamp(), came);
+        let own = BaseMessage::builder("me").data(&1).build().unwrap();
+        let payload = super::payload(&own).unwrap();
+        let whole = read_at(incoming(&payload, &[]), Some(came)).unwrap();
+        assert_eq!((whole.timestamp(), whole.id()), (own.timestamp(), own.id()));
     }
 
     #[test]

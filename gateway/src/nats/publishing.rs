@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use echo_bus::wire::{self, Incoming};
 use echo_sdk::{BaseMessage, Offer, PublishError, Topic};
 use parking_lot::Mutex;
@@ -27,6 +28,8 @@ pub(super) struct Publishing<'a> {
     echo: bool,
     topics: Topics,
     rate: Option<Rate>,
+    /// When what is read in this round came; all of it at once.
+    came: Option<DateTime<Utc>>,
 }
 
 /// A message that has to wait for room.
@@ -47,6 +50,7 @@ impl<'a> Publishing<'a> {
             echo: options.echo,
             topics: Topics::default(),
             rate: Rate::of(&door.limits),
+            came: None,
         }
     }
 
@@ -72,7 +76,8 @@ impl<'a> Publishing<'a> {
             refuse(output, &known.topic, Some(&error));
             return Ok(None);
         }
-        let Ok(message) = read(publish, &self.source).inspect_err(|error| {
+        let came = *self.came.get_or_insert_with(Utc::now);
+        let Ok(message) = read(publish, &self.source, came).inspect_err(|error| {
             refuse(output, &known.topic, Some(error));
         }) else {
             return Ok(None);
@@ -110,11 +115,13 @@ impl<'a> Publishing<'a> {
 
     /// Publishes what has to wait for room.
     pub(super) async fn wait_for_room(
-        &self,
+        &mut self,
         waiting: Waiting,
         output: &Mutex<Output>,
     ) -> Result<(), End> {
         let Waiting { topic, message } = waiting;
+        // What is behind it is read after the wait.
+        self.came = None;
         match self.door.transport.publish(&topic, message).await {
             Ok(()) => self.acknowledge(output),
             Err(error) => refused(output, &topic, &error)?,
@@ -124,6 +131,7 @@ impl<'a> Publishing<'a> {
 
     /// Ends a round of reading: whoever published to a client that lags takes a rest.
     pub(super) async fn end_turn(&mut self, congestion: &Congestion) {
+        self.came = None;
         congestion.rest(self.topics.of_this_turn()).await;
         self.topics.next_turn();
     }
@@ -146,14 +154,19 @@ enum ReadError {
     Wire(#[from] wire::WireError),
 }
 
-fn read(publish: &Publish<'_>, source: &str) -> Result<BaseMessage, ReadError> {
+fn read(
+    publish: &Publish<'_>,
+    source: &str,
+    came: DateTime<Utc>,
+) -> Result<BaseMessage, ReadError> {
     let headers = match publish.headers {
         Some(block) => protocol::headers(block).ok_or(ReadError::Headers)?,
         None => protocol::Headers::default(),
     };
     let reply = publish.reply.map(std::str::from_utf8).transpose();
     let reply = reply.map_err(|_| ReadError::Reply)?;
-    Ok(wire::read(Incoming { payload: publish.payload, headers, reply, source })?)
+    let incoming = Incoming { payload: publish.payload, headers, reply, source };
+    Ok(wire::read_at(incoming, Some(came))?)
 }
 
 /// The bus did not take a message.

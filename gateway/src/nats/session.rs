@@ -117,7 +117,7 @@ impl<'a> Session<'a> {
 
     async fn carry_out(&mut self, inbound: &mut Inbound) -> Result<(), End> {
         while let Some(stop) = self.publish_all(inbound)? {
-            match (stop, &self.publishing) {
+            match (stop, &mut self.publishing) {
                 (Stop::Full(waiting), Some(publishing)) => {
                     publishing.wait_for_room(waiting, self.output).await?;
                 }
