@@ -140,10 +140,11 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// A text behind its first quote.
+    /// A text behind its first quote. Most are so short that a call would take as long.
+    #[inline(always)]
     fn text(&mut self) -> bool {
         loop {
-            self.rest = self.rest.get(plain(self.rest)..).unwrap_or_default();
+            self.rest = behind_plain(self.rest);
             match self.next() {
                 Some(b'"') => return true,
                 Some(b'\\') if self.escape() => {}
@@ -196,24 +197,30 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// How many bytes at the beginning stand for themselves in a text: they are no control characters, quotes or
-/// backslashes.
-fn plain(bytes: &[u8]) -> usize {
-    const LOW: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = LOW << 7;
-    let (words, rest) = bytes.as_chunks();
-    for (index, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        // The lowest bit that is set tells of the first such byte; those above it may tell of none.
-        let below = |word: u64, bound: u64| word.wrapping_sub(LOW * bound) & !word;
-        let equal = |byte: u8| below(word ^ (LOW * u64::from(byte)), 1);
-        let odd = (below(word, 0x20) | equal(b'"') | equal(b'\\')) & HIGH;
-        if odd != 0 {
-            return index * 8 + odd.trailing_zeros() as usize / 8;
+/// What comes after bytes that stand for themselves in a text: no control characters, quotes or backslashes.
+#[inline(always)]
+fn behind_plain(mut bytes: &[u8]) -> &[u8] {
+    while let Some((word, rest)) = bytes.split_first_chunk() {
+        match first_odd(u64::from_le_bytes(*word)) {
+            Some(place) => return bytes.get(place..).unwrap_or_default(),
+            None => bytes = rest,
         }
     }
     let is_odd = |byte: &u8| *byte < 0x20 || matches!(byte, b'"' | b'\\');
-    bytes.len() - rest.len() + rest.iter().position(is_odd).unwrap_or(rest.len())
+    let plain = bytes.iter().position(is_odd).unwrap_or(bytes.len());
+    bytes.get(plain..).unwrap_or_default()
+}
+
+/// Which of eight bytes is the first that does not stand for itself.
+#[inline(always)]
+fn first_odd(word: u64) -> Option<usize> {
+    const LOW: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = LOW << 7;
+    // The lowest bit that is set tells of the first such byte; those above it may tell of none.
+    let below = |word: u64, bound: u64| word.wrapping_sub(LOW * bound) & !word;
+    let equal = |byte: u8| below(word ^ (LOW * u64::from(byte)), 1);
+    let odd = (below(word, 0x20) | equal(b'"') | equal(b'\\')) & HIGH;
+    (odd != 0).then(|| odd.trailing_zeros() as usize / 8)
 }
 
 #[cfg(test)]
