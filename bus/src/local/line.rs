@@ -117,8 +117,9 @@ impl Line {
             }
             line.take_ended(&mut ended);
             while !ended.is_empty() {
-                let kept = ended.iter().take_while(|(_, result)| result.is_ok()).count();
-                for (waiting, _) in ended.drain(..kept.min(TURN)) {
+                let turn = ended.iter().take(TURN);
+                let kept = turn.take_while(|(_, result)| result.is_ok()).count();
+                for (waiting, _) in ended.drain(..kept) {
                     waiting.hand_round(&line.inboxes);
                 }
                 if kept == 0 {
