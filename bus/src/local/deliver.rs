@@ -39,8 +39,13 @@ impl LocalTransport {
         topic: &Topic,
         message: BaseMessage,
     ) -> Result<(), (String, BaseMessage)> {
-        let Some(message) = self.0.inboxes.deliver(topic, message) else {
-            return Ok(());
+        let message = if inbox::is_inbox(topic) {
+            match self.0.inboxes.deliver(topic, message) {
+                Some(message) => message,
+                None => return Ok(()),
+            }
+        } else {
+            message
         };
         self.0.router.with_route(topic, |queues| match queues {
             [] => Ok(()),

@@ -42,6 +42,7 @@ pub(super) struct Entry {
 pub(super) const KEPT: u64 = 1 << 63;
 
 impl Entry {
+    #[inline]
     pub(super) fn new(topic: Topic, message: BaseMessage, queued_at: u64) -> Self {
         Self { received: Received { topic, message }, queued_at }
     }
@@ -205,6 +206,7 @@ impl Queue {
     }
 
     /// Reserves room for one message without waiting.
+    #[inline]
     pub(super) fn reserve(&self) -> Reservation {
         if self.room.try_reserve(1) {
             return Reservation::Reserved;
@@ -257,10 +259,11 @@ impl Queue {
     }
 
     /// Adds a message for which room was reserved.
-    pub(super) fn push(&self, topic: &Topic, message: BaseMessage, measured: bool) {
+    #[inline]
+    pub(super) fn push(&self, topic: &Topic, mut message: BaseMessage, measured: bool) {
         let queued_at = if measured { self.clock() } else { 0 };
         // A message that is published again starts over in each slot.
-        let message = message.with_attempt(0);
+        message.set_attempt(0);
         self.enqueue(Entry::new(topic.clone(), message, queued_at));
     }
 
@@ -289,6 +292,7 @@ impl Queue {
         }
     }
 
+    #[inline]
     pub(super) fn enqueue(&self, entry: Entry) {
         if self.reader == Reader::Workers && entry.key().is_some() {
             let lane = self.lanes.push(entry);
