@@ -76,6 +76,7 @@ impl Source {
                 && lines[at + 1..]
                     .iter()
                     .find(|line| !line.starts_with("#["))
+                    .map(|line| line.trim_start_matches("pub(crate) "))
                     .is_some_and(|line| line.starts_with("mod ") && line.trim_end().ends_with('{'))
         };
         (0..lines.len()).find(starts_tests).unwrap_or(lines.len())
@@ -234,6 +235,8 @@ unsafe_code; unsafe { "two\nlines" }
 fn tests_do_not_count_as_production_lines() {
     let text = "fn a() {}\n\n#[cfg(test)]\n#[allow(x)]\nmod tests {\n}\n";
     assert_eq!(Source::new("core/src/a.rs", text).production_lines(), 2);
+    let shown = text.replace("mod tests", "pub(crate) mod tests");
+    assert_eq!(Source::new("core/src/a.rs", &shown).production_lines(), 2);
     assert_eq!(Source::new("core/src/tests/a.rs", text).production_lines(), 0);
     assert_eq!(Source::new("core/src/a/tests.rs", text).production_lines(), 0);
     let elsewhere = "#[cfg(test)]\nmod tests;\n#[cfg(test)]\nuse b;\nfn a() {}\n";
