@@ -17,7 +17,7 @@ use crate::transport::Transport;
 const MEASURE_EVERY: u32 = 32;
 
 /// How many messages of a batch stand in a queue as one.
-const BATCH: usize = 32;
+const BATCH: usize = 64;
 
 /// How many messages of a batch go into the log at once.
 const LASTING_BATCH: usize = 256;

@@ -18,10 +18,10 @@ use crate::middleware::Ending;
 use crate::telemetry::{Handling, Outcome};
 
 /// How long the messages that a worker takes at once may keep it busy.
-const BATCH_TIME: Duration = Duration::from_micros(50);
+const BATCH_TIME: Duration = Duration::from_micros(100);
 
 /// The most messages that a worker takes at once.
-const MAX_BATCH: u128 = 32;
+const MAX_BATCH: u128 = 64;
 
 /// Where handling is fast, one message in so many is measured: two looks at the clock are not free.
 const MEASURE_EVERY: u64 = 64;
@@ -238,7 +238,7 @@ mod tests {
     fn fast_handling_is_taken_in_batches_and_measured_now_and_then() {
         let mut pace = Pace::default();
         pace.weight_of_next();
-        assert_eq!(pace.batch_after(Duration::from_nanos(100)), 32);
+        assert_eq!(pace.batch_after(Duration::from_nanos(100)), 64);
         let weights = (0..640).map(|_| pace.weight_of_next()).filter(|weight| *weight > 0);
         assert_eq!(weights.collect::<Vec<_>>(), [MEASURE_EVERY; 10]);
     }
