@@ -17,6 +17,9 @@ use crate::middleware::{Ending, SlotMiddleware};
 use crate::state::InHand;
 use crate::telemetry::{HostTelemetry, SlotMetrics};
 
+/// For how many effects of the next message a worker keeps room.
+const KEPT_EFFECTS: usize = 64;
+
 /// The rules by which a slot delivers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Delivering {
@@ -135,6 +138,8 @@ impl SlotRuntime {
             self.carry_out(receiver, verdict, tally).await;
         }
         effects.clear();
+        // Most publish few; whoever once published many does not keep the room for them.
+        effects.shrink_to(KEPT_EFFECTS);
     }
 
     /// What is to become of the message in hand, once its effects are published and its state is put; `None` where
