@@ -50,6 +50,15 @@ impl Company {
 
     /// How many transactions the batch waits for, and until when; `None` when it waits no longer.
     pub(crate) fn wanted(&mut self, front: &Front) -> Option<(usize, Instant)> {
+        self.wanted_at(front, Instant::now)
+    }
+
+    /// The same by another clock, which is read only where there is something to wait for.
+    fn wanted_at(
+        &mut self,
+        front: &Front,
+        now: impl FnOnce() -> Instant,
+    ) -> Option<(usize, Instant)> {
         let gathered = &front.gathered;
         let commits = gathered.commits;
         let enough = match self.seen {
@@ -60,7 +69,7 @@ impl Company {
         if is_urgent || gathered.is_empty() || commits >= enough {
             return None;
         }
-        let now = Instant::now();
+        let now = now();
         let most = self.seen.map_or(now + MOST, |seen| seen.most);
         let until = match self.seen {
             Some(seen) if seen.commits == commits => seen.until,
@@ -96,37 +105,59 @@ mod tests {
 
     #[test]
     fn those_who_were_told_have_a_moment_to_come_back() {
+        let start = Instant::now();
         let mut company = company(200);
-        let (enough, until) = company.wanted(&front(10)).unwrap();
-        assert_eq!(enough, 70);
-        assert!(until <= Instant::now() + PAUSE);
+        assert_eq!(company.wanted_at(&front(10), || start), Some((70, start + PAUSE)));
         // As long as others come, and not for ever.
-        let (enough, _) = company.wanted(&front(69)).unwrap();
-        assert_eq!(enough, 70);
-        assert_eq!(company.wanted(&front(70)), None);
-        company.seen.as_mut().unwrap().most = Instant::now();
-        assert_eq!(company.wanted(&front(60)), None);
+        let mut commits = 10;
+        let mut now = start;
+        while now + PAUSE < start + MOST {
+            now += PAUSE / 2;
+            commits += 1;
+            assert_eq!(
+                company.wanted_at(&front(commits), || now),
+                Some((70, now + PAUSE)),
+                "{commits}"
+            );
+        }
+        now += PAUSE / 2;
+        assert_eq!(company.wanted_at(&front(commits + 1), || now), Some((70, start + MOST)));
+        assert_eq!(company.wanted_at(&front(commits + 2), || start + MOST), None);
+    }
+
+    #[test]
+    fn a_batch_that_has_enough_goes_at_once() {
+        let start = Instant::now();
+        let mut company = company(200);
+        assert_eq!(company.wanted_at(&front(10), || start), Some((70, start + PAUSE)));
+        assert!(company.wanted_at(&front(69), || start).is_some());
+        assert_eq!(company.wanted_at(&front(70), || start), None);
     }
 
     #[test]
     fn nobody_waits_for_those_who_do_not_come() {
+        let start = Instant::now();
         let mut company = company(200);
-        assert!(company.wanted(&front(10)).is_some());
-        company.seen.as_mut().unwrap().until = Instant::now();
-        assert_eq!(company.wanted(&front(10)), None);
+        let until = start + PAUSE;
+        assert_eq!(company.wanted_at(&front(10), || start), Some((70, until)));
+        assert_eq!(
+            company.wanted_at(&front(10), || until - Duration::from_nanos(1)),
+            Some((70, until))
+        );
+        assert_eq!(company.wanted_at(&front(10), || until), None);
     }
 
     #[test]
     fn what_was_settled_waits_for_a_transaction_and_what_is_awaited_for_nothing() {
+        let start = Instant::now();
         let mut front = front(0);
         front.gathered.settled.push((crate::SlotId(1), 1, crate::Settlement::Done));
         let mut company = company(0);
-        let (enough, until) = company.wanted(&front).unwrap();
-        assert!(enough <= 1 && until > Instant::now() + PAUSE);
+        assert_eq!(company.wanted_at(&front, || start), Some((1, start + MOST)));
         front.gathered.commits = 1;
-        assert_eq!(company.wanted(&front), None);
+        assert_eq!(company.wanted_at(&front, || start), None);
         front.gathered.commits = 0;
         front.gathered.is_awaited = true;
-        assert_eq!(company.wanted(&front), None);
+        assert_eq!(company.wanted_at(&front, || start), None);
     }
 }

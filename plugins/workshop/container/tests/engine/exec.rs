@@ -122,7 +122,7 @@ async fn times_out(run: &Run) {
         panic!("it ends in no time")
     };
     assert_eq!((stdout.as_str(), stderr.as_str()), ("before\n", ""));
-    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     gone(run, "sleep 99").await;
     // The service itself was not touched.
     assert!(run.output("box", &["ps"]).await.contains("sleep 1000"));
