@@ -11,6 +11,7 @@
 pub mod abi;
 pub mod contract;
 pub mod duration;
+pub mod handover;
 #[cfg(feature = "service")]
 pub mod service;
 pub mod testing;
@@ -28,6 +29,7 @@ pub use context::{
     Attribute, BoxFuture, LogLevel, MessageStream, MessageTransport, Offer, PluginContext,
     Received, Span, SpanHandle, Subscription, Telemetry,
 };
+pub use handover::{HandoverError, StateSnapshot};
 pub use manifest::{
     Example, HandlerKind, Manifest, ManifestError, Overflow, PluginType, ServiceTypeInfo,
     WorkerPoolConfig, is_name,

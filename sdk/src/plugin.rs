@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    BaseMessage, MessageError, PluginContext, PublishError, RequestError, StateError, Topic,
-    TopicError,
+    BaseMessage, MessageError, PluginContext, PublishError, RequestError, StateError,
+    StateSnapshot, Topic, TopicError, handover,
 };
 
 /// What became of a message; the answer of every handler.
@@ -171,6 +171,63 @@ pub trait Plugin: Send + Sync + 'static {
     /// Forgets what the plugin remembers, as if it had just been initialised.
     fn reset(&self) -> impl Future<Output = Result<(), PluginError>> + Send {
         async { Ok(()) }
+    }
+
+    /// The form in which this version keeps its state and the entries of its managed state. Raise it by one
+    /// with each change of the form, and write [`state_up`](Self::state_up) and [`state_down`](Self::state_down).
+    fn state_schema(&self) -> u32 {
+        1
+    }
+
+    /// What the plugin remembers, in its own form, for the version that takes its place; nothing without one.
+    /// It is asked with no message in hand, and goes on remembering.
+    fn export_state(
+        &self,
+    ) -> impl Future<Output = Result<Option<StateSnapshot>, PluginError>> + Send {
+        async { Ok(None) }
+    }
+
+    /// Takes over what another version exported, in this one's form, in place of what it remembers itself. It is
+    /// asked with no message in hand.
+    fn import_state(
+        &self,
+        state: StateSnapshot,
+    ) -> impl Future<Output = Result<(), PluginError>> + Send {
+        let _ = state;
+        async {
+            let text = "it takes over no state; write `import_state` beside `export_state`";
+            Err(PluginError::ProcessingError(text.to_owned()))
+        }
+    }
+
+    /// Takes a state from the form `from` to the next; `entry` names one of the managed state.
+    ///
+    /// # Errors
+    /// The plugin's own; as long as it is not written, that there is no way.
+    fn state_up(&self, entry: Option<&str>, from: u32, data: Value) -> Result<Value, PluginError> {
+        let _ = (entry, data);
+        Err(PluginError::ProcessingError(format!(
+            "it knows no way up from form {from} of its state"
+        )))
+    }
+
+    /// Takes a state to the form `to` from the next, so that it is what it was before
+    /// [`state_up`](Self::state_up); `entry` names one of the managed state.
+    ///
+    /// # Errors
+    /// As [`state_up`](Self::state_up).
+    fn state_down(&self, entry: Option<&str>, to: u32, data: Value) -> Result<Value, PluginError> {
+        let _ = (entry, data);
+        Err(PluginError::ProcessingError(format!("it knows no way down to form {to} of its state")))
+    }
+
+    /// Takes a state to another form, by one step after the other. There is no need to write it.
+    fn convert_state(
+        &self,
+        state: StateSnapshot,
+        to: u32,
+    ) -> impl Future<Output = Result<StateSnapshot, PluginError>> + Send {
+        async move { handover::convert(self, state, to) }
     }
 }
 

@@ -12,7 +12,7 @@ mod worker;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use echo_sdk::{BoxFuture, Health, Plugin, PluginError};
+use echo_sdk::{BoxFuture, Health, Plugin, PluginError, StateSnapshot, handover};
 use serde_json::Value;
 
 pub(crate) use attempt::{Contained, panic_text};
@@ -34,6 +34,20 @@ pub(crate) trait Actor: Send + Sync + 'static {
     fn run(self: Arc<Self>, operation: Operation) -> BoxFuture<'static, Result<(), PluginError>>;
     fn health(self: Arc<Self>) -> BoxFuture<'static, Health>;
     fn metrics(self: Arc<Self>) -> BoxFuture<'static, Value>;
+    /// What the plugin remembers, in its own form.
+    fn export_state(
+        self: Arc<Self>,
+    ) -> BoxFuture<'static, Result<Option<StateSnapshot>, PluginError>>;
+    /// Takes a state to the plugin's own form, and proves that nothing is lost; nothing is taken over yet.
+    fn take_up(
+        self: Arc<Self>,
+        state: StateSnapshot,
+    ) -> BoxFuture<'static, Result<StateSnapshot, PluginError>>;
+    /// Takes a state in the plugin's own form over.
+    fn import_state(
+        self: Arc<Self>,
+        state: StateSnapshot,
+    ) -> BoxFuture<'static, Result<(), PluginError>>;
     /// Handles messages until the worker is told to finish or its slot is closed and empty.
     fn work(self: Arc<Self>, worker: Worker) -> BoxFuture<'static, ()>;
 }
@@ -57,6 +71,29 @@ impl<P: Plugin> Actor for P {
 
     fn metrics(self: Arc<Self>) -> BoxFuture<'static, Value> {
         Box::pin(async move { Plugin::metrics(&*self).await })
+    }
+
+    fn export_state(
+        self: Arc<Self>,
+    ) -> BoxFuture<'static, Result<Option<StateSnapshot>, PluginError>> {
+        Box::pin(async move { Plugin::export_state(&*self).await })
+    }
+
+    fn take_up(
+        self: Arc<Self>,
+        state: StateSnapshot,
+    ) -> BoxFuture<'static, Result<StateSnapshot, PluginError>> {
+        Box::pin(async move {
+            let taken = handover::take_up(&*self, state).await;
+            taken.map_err(|error| PluginError::ProcessingError(error.to_string()))
+        })
+    }
+
+    fn import_state(
+        self: Arc<Self>,
+        state: StateSnapshot,
+    ) -> BoxFuture<'static, Result<(), PluginError>> {
+        Box::pin(async move { Plugin::import_state(&*self, state).await })
     }
 
     fn work(self: Arc<Self>, worker: Worker) -> BoxFuture<'static, ()> {

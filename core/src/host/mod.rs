@@ -14,7 +14,9 @@ use std::sync::Arc;
 
 use echo_bus::{BusError, OpenError, Slot, SubscribeOptions, Transport};
 use echo_sdk::contract::dead::DeadLetter;
-use echo_sdk::{Health, Overflow, Pattern, PluginContext, PluginError, PluginType, Subscription};
+use echo_sdk::{
+    Health, Overflow, Pattern, PluginContext, PluginError, PluginType, StateSnapshot, Subscription,
+};
 use parking_lot::RwLock;
 use serde_json::{Map, Value};
 use tokio::task::JoinHandle;
@@ -205,6 +207,25 @@ impl Host {
     /// As [`pause`](Self::pause).
     pub async fn reset(&self, plugin: &str) -> Result<(), HostError> {
         self.shared.reset(plugin).await
+    }
+
+    /// What a plugin remembers, in its own form, if it hands anything over. It handles no message meanwhile.
+    ///
+    /// # Errors
+    /// As [`pause`](Self::pause).
+    pub async fn export_state(&self, plugin: &str) -> Result<Option<StateSnapshot>, HostError> {
+        self.shared.managed(plugin)?.export_state().await.map_err(failed(plugin, "exported"))
+    }
+
+    /// Has a plugin take over what this or an earlier version of it exported. A state of an earlier form is
+    /// taken to the plugin's own first, and refused where the way back gives another. The plugin handles no message
+    /// while it takes the state over.
+    ///
+    /// # Errors
+    /// As [`pause`](Self::pause); nothing has changed when the state could not be taken to the plugin's form.
+    pub async fn import_state(&self, plugin: &str, state: StateSnapshot) -> Result<(), HostError> {
+        let imported = self.shared.managed(plugin)?.import_state(state).await;
+        imported.map_err(failed(plugin, "given its state"))
     }
 
     /// How a plugin says it is.

@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use echo_sdk::abi::{Answer, Bytes, Call, MessageView, Op, exchange};
+use echo_sdk::abi::{Answer, Bytes, Call, MessageView, Op, StateCall, exchange};
 use echo_sdk::{BaseMessage, PluginError, ProcessingStatus, Topic};
 
 use super::buffer::Buffer;
@@ -30,7 +30,13 @@ unsafe impl<T> Send for Asking<'_, T> {}
 impl<'a> Asking<'a, Answer> {
     /// Asks a plugin for what takes nothing.
     pub(super) fn op(instance: &'a Instance, op: Op) -> Self {
-        Self::new(instance, op, Bytes::lend(""), MessageView::NONE, std::convert::identity)
+        Self::new(instance, Call { op: op.code(), ..Call::NONE }, std::convert::identity)
+    }
+
+    /// Asks a plugin what is about a state.
+    pub(super) fn state(instance: &'a Instance, op: Op, state: &'a StateCall) -> Self {
+        let call = Call { op: op.code(), state: &raw const *state, ..Call::NONE };
+        Self::new(instance, call, std::convert::identity)
     }
 }
 
@@ -42,20 +48,16 @@ impl<'a> Asking<'a, Result<ProcessingStatus, PluginError>> {
         message: &'a BaseMessage,
     ) -> Self {
         let (topic, message) = (Bytes::lend(topic.as_str()), MessageView::lend(message));
-        Self::new(instance, Op::Process, topic, message, Answer::status)
+        Self::new(
+            instance,
+            Call { op: Op::Process.code(), topic, message, ..Call::NONE },
+            Answer::status,
+        )
     }
 }
 
 impl<'a, T> Asking<'a, T> {
-    fn new(
-        instance: &'a Instance,
-        op: Op,
-        topic: Bytes,
-        message: MessageView,
-        read: fn(Answer) -> T,
-    ) -> Self {
-        let size = size_of::<Call>() as u32;
-        let call = Call { size, op: op.code(), topic, message };
+    fn new(instance: &'a Instance, call: Call, read: fn(Answer) -> T) -> Self {
         Self { instance, call, read, future: None, lent: PhantomData }
     }
 }

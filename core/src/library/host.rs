@@ -56,6 +56,7 @@ impl Host {
         create: impl FnOnce(*const Seat) -> T,
     ) -> T {
         let config = serde_json::Value::from(self.context.config().clone()).to_string();
+        let patience = manifest.worker_pool.shutdown_timeout;
         let seat = Seat {
             size: size_of::<Seat>() as u32,
             minor: MINOR.min(minor),
@@ -64,6 +65,7 @@ impl Host {
             name: Bytes::lend(self.context.plugin_name()),
             version: Bytes::lend(&manifest.version),
             config: Bytes::lend(&config),
+            patience_nanos: u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX),
         };
         create(&raw const seat)
     }

@@ -4,10 +4,13 @@
 
 use std::alloc::Layout;
 use std::ffi::c_void;
+use std::future::Future;
 use std::sync::Arc;
 
-use echo_sdk::abi::{Answer, Declaration, Op, PluginTable};
-use echo_sdk::{BaseMessage, Health, Manifest, Plugin, PluginError, ProcessingStatus, Topic};
+use echo_sdk::abi::{Answer, Declaration, MINOR, Op, PluginTable, StateCall};
+use echo_sdk::{
+    BaseMessage, Health, Manifest, Plugin, PluginError, ProcessingStatus, StateSnapshot, Topic,
+};
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
@@ -19,6 +22,9 @@ use super::host::Host;
 /// The largest future that a plugin may have, in bytes.
 const MAX_FUTURE: usize = 16 * 1024 * 1024;
 
+/// The minor version from which on plugins hand their state over.
+const HANDS_OVER: u32 = 2;
+
 /// A plugin on the other side of the boundary, and what is needed to call it.
 ///
 /// Its functions can be called as long as it lives: whoever creates one keeps the library open until then.
@@ -29,6 +35,10 @@ pub(super) struct Instance {
     plugin: *mut c_void,
     name: String,
     host: Arc<Host>,
+    /// The lower of both sides' minor versions.
+    minor: u32,
+    /// The form of the plugin's state.
+    schema: u32,
 }
 
 // SAFETY: `Plugin` requires `Send` and `Sync`, on the other side too.
@@ -57,13 +67,15 @@ impl Instance {
         let plugin = host.seat(manifest, declaration.minor, |seat| unsafe {
             (table.create)(seat, &raw mut answer)
         });
+        let schema = answer.schema();
         let said = answer.finished();
         if plugin.is_null() {
             let silent = || PluginError::ProcessingError("it does not say why".into());
             return Err(Fault::Create(said.err().unwrap_or_else(silent)));
         }
         let (name, host) = (manifest.name.clone(), Arc::clone(host));
-        let instance = Self { table, layout, plugin, name, host };
+        let minor = declaration.minor.min(MINOR);
+        let instance = Self { table, layout, plugin, name, host, minor, schema };
         match said.map_err(Fault::Create)? {
             plugin if plugin == instance.name => Ok(instance),
             plugin => Err(Fault::Name { manifest: manifest.name.clone(), plugin }),
@@ -150,7 +162,35 @@ impl LibraryPlugin {
 
     async fn ask(&self, op: Op) -> Answer {
         let instance = Arc::clone(&self.instance);
-        let asked = self.runtime.spawn(async move { Asking::op(&instance, op).await });
+        self.on_runtime(async move { Asking::op(&instance, op).await }).await
+    }
+
+    async fn ask_state(
+        &self,
+        op: Op,
+        state: StateSnapshot,
+        to: u32,
+    ) -> Result<Answer, PluginError> {
+        if !self.hands_over() {
+            let text = "it is built for a version of the plugin boundary that hands no state over; \
+                        build it with this host's version of echo-sdk";
+            return Err(PluginError::ProcessingError(text.to_owned()));
+        }
+        let instance = Arc::clone(&self.instance);
+        let asked = self.on_runtime(async move {
+            let json = state.data.to_string();
+            let call = StateCall::lend(&state, &json, to);
+            Asking::state(&instance, op, &call).await
+        });
+        Ok(asked.await)
+    }
+
+    fn hands_over(&self) -> bool {
+        self.instance.minor >= HANDS_OVER
+    }
+
+    async fn on_runtime(&self, asking: impl Future<Output = Answer> + Send + 'static) -> Answer {
+        let asked = self.runtime.spawn(asking);
         let _guard = AbortOnDrop(asked.abort_handle());
         asked.await.unwrap_or_else(|_| Answer::panicked("its threads have ended".into()))
     }
@@ -206,5 +246,28 @@ impl Plugin for LibraryPlugin {
 
     async fn reset(&self) -> Result<(), PluginError> {
         self.ask(Op::Reset).await.finished().map(drop)
+    }
+
+    fn state_schema(&self) -> u32 {
+        self.instance.schema
+    }
+
+    async fn export_state(&self) -> Result<Option<StateSnapshot>, PluginError> {
+        if self.hands_over() { self.ask(Op::ExportState).await.snapshot(None) } else { Ok(None) }
+    }
+
+    async fn import_state(&self, state: StateSnapshot) -> Result<(), PluginError> {
+        self.ask_state(Op::ImportState, state, 0).await?.finished().map(drop)
+    }
+
+    async fn convert_state(
+        &self,
+        state: StateSnapshot,
+        to: u32,
+    ) -> Result<StateSnapshot, PluginError> {
+        let entry = state.entry.clone();
+        let converted = self.ask_state(Op::ConvertState, state, to).await?.snapshot(entry)?;
+        let silent = || PluginError::ProcessingError("it gave no state back".to_owned());
+        converted.ok_or_else(silent)
     }
 }

@@ -9,7 +9,9 @@ use chrono::{DateTime, Utc};
 use echo_bus::{Slot, Transport};
 use echo_sdk::contract::host::SlotInfo;
 use echo_sdk::contract::system::{POOL_SCALED, PluginEvent, PluginStatus, PoolScaled};
-use echo_sdk::{BaseMessage, Health, Manifest, PluginError, Received, Topic, WorkerPoolConfig};
+use echo_sdk::{
+    BaseMessage, Health, Manifest, PluginError, Received, StateSnapshot, Topic, WorkerPoolConfig,
+};
 use metrics::Gauge;
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -159,6 +161,25 @@ impl Managed {
         let reset = self.operate(Operation::Reset).await;
         self.pool.start();
         reset
+    }
+
+    /// What the plugin remembers, with no message in hand.
+    pub(crate) async fn export_state(&self) -> Result<Option<StateSnapshot>, PluginError> {
+        self.pool.stop(self.pool_config.shutdown_timeout).await;
+        let exporting = Arc::clone(&self.actor).export_state();
+        let exported = on_runtime(&self.runtime, exporting).await;
+        self.pool.start();
+        exported?
+    }
+
+    /// Has the plugin take a state over, with no message in hand; one of an earlier form is taken up first.
+    pub(crate) async fn import_state(&self, state: StateSnapshot) -> Result<(), PluginError> {
+        let taking_up = Arc::clone(&self.actor).take_up(state);
+        let state = on_runtime(&self.runtime, taking_up).await??;
+        self.pool.stop(self.pool_config.shutdown_timeout).await;
+        let imported = on_runtime(&self.runtime, Arc::clone(&self.actor).import_state(state)).await;
+        self.pool.start();
+        imported?
     }
 
     /// Ends the plugin: no more messages, those in hand finished, then its `shutdown`.

@@ -19,7 +19,7 @@ use crate::{
 ///
 /// | tag | stands for | numbers | text | message |
 /// |---|---|---|---|---|
-/// | 0 | done | | the plugin's name, from `create` | |
+/// | 0 | done | from `create`: the form of its state | the plugin's name, from `create` | |
 /// | 1 | acknowledged | | | |
 /// | 2 | retry later | seconds, nanoseconds | | |
 /// | 3 | failed | | the reason | |
@@ -29,6 +29,7 @@ use crate::{
 /// | 10 | a message | | its topic, from a subscription | the message |
 /// | 11 | the subscription's end | | | |
 /// | 12 | nothing is there | | | |
+/// | 13 | a state, or an entry of the managed state | its form | its JSON | |
 /// | 64 to 67 | invalid data, wrong configuration, failed work, a panic | | what happened | |
 /// | 68 | a queue is full | | its slot | |
 /// | 69 | the bus is closed | | | |
@@ -62,6 +63,7 @@ pub(super) mod tag {
     pub(in crate::abi) const MESSAGE: u32 = 10;
     pub(in crate::abi) const END: u32 = 11;
     pub(in crate::abi) const NOTHING: u32 = 12;
+    pub(in crate::abi) const SNAPSHOT: u32 = 13;
     pub(in crate::abi) const INVALID_DATA: u32 = 64;
     pub(in crate::abi) const CONFIG: u32 = 65;
     pub(in crate::abi) const PROCESSING: u32 = 66;
@@ -92,9 +94,9 @@ impl Answer {
         Self::new(tag::DONE)
     }
 
-    /// A plugin was created, and calls itself this.
-    pub fn created(name: String) -> Self {
-        Self::with_text(tag::DONE, name)
+    /// A plugin was created, and calls itself this; its state has this form.
+    pub fn created(name: String, schema: u32) -> Self {
+        Self { numbers: [schema.into(), 0], ..Self::with_text(tag::DONE, name) }
     }
 
     /// The side that was asked panicked.
@@ -295,7 +297,7 @@ impl Answer {
         }
     }
 
-    fn error(&self, what: &'static str) -> PluginError {
+    pub(super) fn error(&self, what: &'static str) -> PluginError {
         let text = match self.text() {
             Ok(text) => text,
             Err(fault) => return fault.into(),

@@ -23,7 +23,9 @@ mod bytes;
 mod crossing;
 mod export;
 mod guard;
+mod handover;
 mod message;
+mod reactor;
 mod remote;
 mod shim;
 mod state;
@@ -41,7 +43,7 @@ pub use guard::guarded;
 pub use message::{MessageView, OwnedMessage};
 pub use table::{
     Attribute, Call, Declaration, HostCall, HostOp, HostTable, Measurement, Metric, Op,
-    PluginTable, Seat, SpanStart,
+    PluginTable, Seat, SpanStart, StateCall,
 };
 pub use telemetry::{Trace, attributes, lend_attributes};
 pub use waker::ThinWaker;
@@ -57,4 +59,5 @@ pub const MAJOR: u32 = 1;
 /// | | |
 /// |---|---|
 /// | 1 | managed state: [`HostCall::value`], three of [`HostOp`], answers 12, 74 and 75 |
-pub const MINOR: u32 = 1;
+/// | 2 | handing state over: [`Call::state`], three of [`Op`], answer 13, the form in the answer of `create`; [`Seat::patience_nanos`] |
+pub const MINOR: u32 = 2;

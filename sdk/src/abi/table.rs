@@ -76,7 +76,7 @@ pub struct PluginTable {
 
 /// What a plugin is created with.
 #[repr(C)]
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Seat {
     /// How far this struct reaches, in bytes.
     pub size: u32,
@@ -92,6 +92,29 @@ pub struct Seat {
     pub version: Bytes,
     /// The plugin's configuration, a JSON object.
     pub config: Bytes,
+    /// Since minor version 2: how long the plugin's end may take, in nanoseconds; 0 where the host does not say.
+    pub patience_nanos: u64,
+}
+
+impl Seat {
+    /// Reads a seat that may know fewer fields, or more.
+    ///
+    /// # Safety
+    /// `seat` points to one of the other side's, which tells its own size and has all fields of version 1.0.
+    pub(super) unsafe fn read(seat: *const Self) -> Self {
+        let nothing = Self {
+            size: 0,
+            minor: 0,
+            table: std::ptr::null(),
+            host: std::ptr::null(),
+            name: Bytes::lend(""),
+            version: Bytes::lend(""),
+            config: Bytes::lend(""),
+            patience_nanos: 0,
+        };
+        // SAFETY: the caller vouches for it.
+        unsafe { read_shorter(seat.cast(), nothing) }
+    }
 }
 
 macro_rules! codes {
@@ -121,7 +144,7 @@ macro_rules! codes {
 }
 
 codes! {
-    /// What a plugin is asked; 8 and 9 are kept for giving up state and for taking it over.
+    /// What a plugin is asked.
     Op {
         /// `Plugin::init`
         Init = 0,
@@ -139,6 +162,12 @@ codes! {
         Resume = 6,
         /// `Plugin::reset`
         Reset = 7,
+        /// `Plugin::export_state`, since minor version 2
+        ExportState = 8,
+        /// `Plugin::import_state`, since minor version 2
+        ImportState = 9,
+        /// `Plugin::convert_state`, since minor version 2
+        ConvertState = 10,
     }
 }
 
@@ -189,6 +218,71 @@ pub struct Call {
     pub topic: Bytes,
     /// The message, for [`Op::Process`].
     pub message: MessageView,
+    /// Since minor version 2: the state, for [`Op::ImportState`] and [`Op::ConvertState`]; null for anything else.
+    pub state: *const StateCall,
+}
+
+// SAFETY: numbers and addresses; what they lead to is lent for the life of the future that the call starts.
+unsafe impl Send for Call {}
+// SAFETY: as above.
+unsafe impl Sync for Call {}
+
+impl Call {
+    /// Nothing is asked.
+    pub const NONE: Self = Self {
+        size: size_of::<Self>() as u32,
+        op: u32::MAX,
+        topic: Bytes::lend(""),
+        message: MessageView::NONE,
+        state: std::ptr::null(),
+    };
+
+    /// Reads a call that may know fewer fields, or more.
+    ///
+    /// # Safety
+    /// `call` points to one of the other side's, which tells its own size.
+    #[inline]
+    pub(super) unsafe fn read(call: *const Self) -> Self {
+        // SAFETY: the caller vouches for as many bytes as the size says, and no more are read.
+        unsafe {
+            if (&raw const (*call).size).read() as usize >= size_of::<Self>() {
+                return *call;
+            }
+            read_shorter(call.cast(), Self::NONE)
+        }
+    }
+}
+
+/// A state that a plugin is to take over or to take to another form.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct StateCall {
+    /// How far this struct reaches, in bytes.
+    pub size: u32,
+    /// The form that the state has.
+    pub schema: u32,
+    /// The form that it is to be taken to, for [`Op::ConvertState`].
+    pub target: u32,
+    /// 1 when it is an entry of the managed state, 0 when it is what a plugin exported.
+    pub is_entry: u32,
+    /// The entry's name.
+    pub entry: Bytes,
+    /// The state as JSON.
+    pub data: Bytes,
+}
+
+/// What the other side wrote of a struct that starts with its size, over `read`, which says what the rest is.
+///
+/// # Safety
+/// `from` points to a struct of the other side's, whose first field says how many bytes there are, and which is a
+/// shorter or a longer `T`.
+unsafe fn read_shorter<T: Copy>(from: *const u8, mut read: T) -> T {
+    // SAFETY: the caller vouches for so many bytes there, and no more than a `T` has are copied into it.
+    unsafe {
+        let size = from.cast::<u32>().read() as usize;
+        (&raw mut read).cast::<u8>().copy_from_nonoverlapping(from, size.min(size_of::<T>()));
+    }
+    read
 }
 
 /// What a host is asked, with what that takes. All of it is lent for the first call.
@@ -225,14 +319,8 @@ impl HostCall {
     /// # Safety
     /// `call` points to one of the other side's, which tells its own size.
     pub unsafe fn read(call: *const Self) -> Self {
-        let mut read = Self::NONE;
-        // SAFETY: the caller vouches for so many bytes there, and no more than this struct has are copied into it.
-        unsafe {
-            let size = (&raw const (*call).size).read() as usize;
-            let known = size.min(size_of::<Self>());
-            (&raw mut read).cast::<u8>().copy_from_nonoverlapping(call.cast(), known);
-        }
-        read
+        // SAFETY: the caller's promise is the same.
+        unsafe { read_shorter(call.cast(), Self::NONE) }
     }
 }
 

@@ -195,5 +195,5 @@ fn an_answer_to_something_else_breaks_the_rules() {
     assert!(Answer::done().health().is_err());
     assert!(Answer::done().next().is_none());
     assert!(error_of(Answer::unknown("operation", 99)).contains("99, which is no operation"));
-    assert_eq!((Op::from_code(7), Op::from_code(8)), (Some(Op::Reset), None));
+    assert_eq!((Op::from_code(10), Op::from_code(11)), (Some(Op::ConvertState), None));
 }

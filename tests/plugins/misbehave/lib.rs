@@ -15,7 +15,8 @@ use std::thread;
 use std::time::Duration;
 
 use echo_sdk::{
-    BaseMessage, Health, LogLevel, Plugin, PluginContext, PluginError, ProcessingStatus, Topic,
+    BaseMessage, Health, LogLevel, Plugin, PluginContext, PluginError, ProcessingStatus,
+    StateSnapshot, Topic,
 };
 use serde_json::{Value, json};
 
@@ -216,6 +217,37 @@ impl Plugin for Misbehave {
 
     async fn reset(&self) -> Result<(), PluginError> {
         panic!("no reset");
+    }
+
+    /// Form 1 was the number of calls, form 2 is a list of them, of which the number can be told.
+    fn state_schema(&self) -> u32 {
+        2
+    }
+
+    async fn export_state(&self) -> Result<Option<StateSnapshot>, PluginError> {
+        Ok(Some(StateSnapshot::new(2, json!(*self.calls.lock().unwrap()))))
+    }
+
+    async fn import_state(&self, state: StateSnapshot) -> Result<(), PluginError> {
+        let calls = state.data.as_array().cloned().unwrap_or_default();
+        *self.calls.lock().unwrap() = calls.iter().map(|_| "before").collect();
+        Ok(())
+    }
+
+    fn state_up(&self, entry: Option<&str>, _: u32, data: Value) -> Result<Value, PluginError> {
+        match (entry, data.as_u64()) {
+            (Some(name), _) => Ok(json!({ name: data })),
+            (None, Some(count)) => Ok((0..count).map(|_| "?").collect()),
+            (None, None) => Err(PluginError::InvalidData(format!("{data} is no number of calls"))),
+        }
+    }
+
+    fn state_down(&self, entry: Option<&str>, _: u32, data: Value) -> Result<Value, PluginError> {
+        match entry {
+            Some(name) => Ok(data[name].clone()),
+            // It can count to three.
+            None => Ok(json!(data.as_array().map_or(0, |calls| calls.len().min(3)))),
+        }
     }
 }
 

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use echo_sdk::handover::take_up;
 use echo_sdk::testing::{When, message, request};
-use echo_sdk::{Health, LogLevel, Plugin, PluginError, ProcessingStatus, Topic};
+use echo_sdk::{
+    HandoverError, Health, LogLevel, Plugin, PluginError, ProcessingStatus, StateSnapshot, Topic,
+};
 use serde_json::json;
 
 use crate::kit::{Copy, echo, handle, load, load_with, misbehave, replace, wait};
@@ -115,15 +118,57 @@ fn managed_state_crosses_the_boundary() {
 #[test]
 fn a_library_of_an_older_minor_version_loads_and_has_no_state() {
     let older = Copy::of(misbehave(), |bytes| {
-        let note = (b"Echo\0\0\0\0\x01\0\0\0\x01\0\0\0", b"Echo\0\0\0\0\x01\0\0\0\0\0\0\0");
+        let note = (b"Echo\0\0\0\0\x01\0\0\0\x02\0\0\0", b"Echo\0\0\0\0\x01\0\0\0\0\0\0\0");
         replace(bytes, note.0, note.1);
-        replace(bytes, b"EchoCore\x01\0\0\0\x01\0\0\0", b"EchoCore\x01\0\0\0\0\0\0\0");
+        replace(bytes, b"EchoCore\x01\0\0\0\x02\0\0\0", b"EchoCore\x01\0\0\0\0\0\0\0");
     });
     let (library, probe) = load(&older.path());
     assert_eq!(handle(&library, order("publish")).unwrap(), ProcessingStatus::Acknowledged);
     assert_eq!(probe.published().len(), 4);
     let refused = handle(&library, order("state")).unwrap_err().to_string();
     assert!(refused.contains("keeps no managed state"), "{refused}");
+    let plugin = library.plugin();
+    assert_eq!(wait(plugin.export_state()).unwrap(), None);
+    let refused = wait(plugin.import_state(StateSnapshot::new(2, json!([])))).unwrap_err();
+    assert!(refused.to_string().contains("hands no state over"), "{refused}");
+}
+
+#[test]
+fn a_state_is_handed_over_and_taken_from_form_to_form() {
+    let ((old, _), (new, _)) = (load(misbehave()), load(misbehave()));
+    let (old, new) = (old.plugin(), new.plugin());
+    assert_eq!((old.state_schema(), new.state_schema()), (2, 2));
+    wait(async {
+        old.init().await.unwrap();
+        old.pause().await.unwrap();
+        let state = old.export_state().await.unwrap().unwrap();
+        assert_eq!(state, StateSnapshot::new(2, json!(["init", "pause"])));
+        new.import_state(state).await.unwrap();
+        assert_eq!(new.metrics().await, json!({ "calls": ["before", "before"] }));
+
+        let up = take_up(&new, StateSnapshot::new(1, json!(3))).await.unwrap();
+        assert_eq!(up, StateSnapshot::new(2, json!(["?", "?", "?"])));
+        assert_eq!(new.convert_state(up, 1).await.unwrap(), StateSnapshot::new(1, json!(3)));
+        let entry = take_up(&new, StateSnapshot::of_entry(1, "seen", json!(7))).await.unwrap();
+        assert_eq!(entry, StateSnapshot::of_entry(2, "seen", json!({ "seen": 7 })));
+
+        let lossy = take_up(&new, StateSnapshot::new(1, json!(4))).await;
+        assert!(matches!(lossy, Err(HandoverError::Lossy { from: 1, to: 2, .. })), "{lossy:?}");
+        let text = new.convert_state(StateSnapshot::new(1, json!("x")), 2).await.unwrap_err();
+        assert!(matches!(text, PluginError::InvalidData(_)), "{text}");
+    });
+}
+
+#[test]
+fn a_plugin_without_a_state_hands_nothing_over() {
+    let (library, _) = load(echo());
+    let plugin = library.plugin();
+    wait(async {
+        assert_eq!(plugin.state_schema(), 1);
+        assert_eq!(plugin.export_state().await.unwrap(), None);
+        let refused = plugin.import_state(StateSnapshot::new(1, json!(1))).await.unwrap_err();
+        assert!(refused.to_string().contains("takes over no state"), "{refused}");
+    });
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use echo_core::Host;
-use echo_sdk::{Pattern, PluginContext};
+use echo_sdk::{Pattern, PluginContext, StateSnapshot};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -73,9 +73,11 @@ async fn what_cannot_be_loaded_is_refused_and_the_host_runs_on() {
         ("lost", &lost.path()),
     ]);
     let host = Host::builder().enabled_dir(folder.path()).start().await.unwrap();
-    for (name, words) in
-        [("text", "no ELF file"), ("old", "version 7.1"), ("lost", "`echo_entry_misbehavf`")]
-    {
+    for (name, words) in [
+        ("text", "no ELF file"),
+        ("old", "built for version 7."),
+        ("lost", "`echo_entry_misbehavf`"),
+    ] {
         let file = folder.path().join(name).display().to_string();
         let refused = host.refused().iter().find(|refused| refused.file == file);
         let reason = &refused.unwrap_or_else(|| panic!("{name}: {:?}", host.refused())).reason;
@@ -115,6 +117,27 @@ async fn a_library_has_the_state_of_each_key() {
         counts.push(answer.unwrap().data().unwrap()["count"].clone());
     }
     assert_eq!(counts, [1, 1, 2, 1, 3]);
+    let _it_says_that_it_likes_it_here = host.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_host_hands_the_state_of_a_library_out_and_in() {
+    let folder = enabled(&[("misbehave", misbehave())]);
+    let host = Host::builder().enabled_dir(folder.path()).start().await.unwrap();
+    let state = host.export_state("misbehave").await.unwrap().unwrap();
+    assert_eq!(state, StateSnapshot::new(2, json!(["init"])));
+    host.import_state("misbehave", StateSnapshot::new(1, json!(2))).await.unwrap();
+    let calls = host.plugin_metrics("misbehave").await.unwrap();
+    assert_eq!(calls, json!({ "calls": ["before", "before"] }));
+    let lossy = host.import_state("misbehave", StateSnapshot::new(1, json!(9))).await;
+    let lossy = lossy.unwrap_err().to_string();
+    assert!(lossy.contains("form 1 to 2 and back again"), "{lossy}");
+    assert_eq!(host.plugin_metrics("misbehave").await.unwrap(), calls);
+    // It handles messages again.
+    let client = host.client("test");
+    let message = client.message_builder().data(&json!({ "do": "state" })).build().unwrap();
+    let answer = client.request("plugin.misbehave.do", message, Duration::from_secs(10)).await;
+    assert_eq!(answer.unwrap().data().unwrap()["count"], 1);
     let _it_says_that_it_likes_it_here = host.shutdown().await;
 }
 

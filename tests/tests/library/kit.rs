@@ -23,6 +23,12 @@ pub fn misbehave() -> &'static Path {
     &PATH
 }
 
+/// The plugin with a tokio of its own.
+pub fn runtime() -> &'static Path {
+    static PATH: LazyLock<PathBuf> = LazyLock::new(|| build(&["-p", "echo-test-runtime"]));
+    &PATH
+}
+
 /// Builds a package alone, since built beside others its dependencies would get their features too.
 fn build(selection: &[&str]) -> PathBuf {
     let mut cargo = Command::new(env!("CARGO"));

@@ -5,4 +5,5 @@ mod calls;
 mod hosted;
 mod kit;
 mod refused;
+mod runtime;
 mod unloading;

@@ -79,11 +79,11 @@ fn a_library_for_another_machine() {
 #[test]
 fn a_library_of_another_version_is_refused_before_it_is_loaded() {
     let copy = Copy::of(echo(), |bytes| {
-        replace(bytes, b"Echo\0\0\0\0\x01\0\0\0\x01\0\0\0", b"Echo\0\0\0\0\x09\0\0\0\x04\0\0\0");
+        replace(bytes, b"Echo\0\0\0\0\x01\0\0\0\x02\0\0\0", b"Echo\0\0\0\0\x09\0\0\0\x04\0\0\0");
     });
     let (fault, text) = refuse(&copy.path());
     assert!(matches!(fault, Fault::Version { found: (9, 4) }), "{text}");
-    assert_says(&text, &["version 9.4", "speaks 1.1"]);
+    assert_says(&text, &["version 9.4", "speaks 1.2"]);
     assert!(echo_core::library::manifest(&copy.path()).is_err());
 }
 
@@ -93,7 +93,7 @@ fn a_declaration_of_another_version_or_of_something_else() {
         replace(bytes, b"EchoCore\x01\0\0\0", b"EchoCore\x02\0\0\0");
     });
     let (fault, text) = refuse(&other_major.path());
-    assert!(matches!(fault, Fault::Version { found: (2, 1) }), "{text}");
+    assert!(matches!(fault, Fault::Version { found: (2, 2) }), "{text}");
     let no_plugin = Copy::of(echo(), |bytes| {
         replace(bytes, b"EchoCore\x01\0\0\0", b"Eggs\xffham\x01\0\0\0");
     });

@@ -1,0 +1,54 @@
+//! A plugin with a tokio of its own: its timers, sockets, tasks and blocking work, and their end.
+
+use std::time::Instant;
+
+use echo_core::library::{LoadedLibrary, UnloadOutcome, UnloadReport};
+use echo_sdk::testing::request;
+use echo_sdk::{Plugin, PluginError, ProcessingStatus};
+use serde_json::{Value, json};
+
+use crate::kit::{handle, load, runtime, wait};
+
+fn order(library: &LoadedLibrary, what: &str) -> Result<ProcessingStatus, PluginError> {
+    handle(library, request(&json!(what)))
+}
+
+fn assert_unloaded(report: &UnloadReport) {
+    assert!(matches!(report.outcome, UnloadOutcome::Unloaded), "{report}");
+}
+
+#[test]
+fn timers_sockets_tasks_and_blocking_work_are_those_of_the_library() {
+    let (library, probe) = load(runtime());
+    assert_eq!(order(&library, "all").unwrap(), ProcessingStatus::Acknowledged);
+    let answer = probe.replies().remove(0).message.json::<Value>().unwrap();
+    let expected = json!({ "late": true, "heard": "over the wire", "sum": 42, "blocked": true });
+    assert_eq!(answer, expected);
+    assert_eq!(probe.published_on("runtime.told").len(), 1);
+    assert_eq!(order(&library, "tick").unwrap(), ProcessingStatus::Acknowledged);
+    assert!(wait(library.plugin().metrics())["ticks"].as_u64().unwrap() > 0);
+    assert_unloaded(&library.unload());
+}
+
+#[test]
+fn tasks_that_are_left_end_with_the_plugin() {
+    let (library, probe) = load(runtime());
+    for _ in 0..3 {
+        assert_eq!(order(&library, "leave tasks").unwrap(), ProcessingStatus::Acknowledged);
+    }
+    assert_unloaded(&library.unload());
+    assert!(probe.replies().is_empty());
+}
+
+#[test]
+fn a_thread_that_the_runtime_cannot_end_keeps_the_library_after_a_while() {
+    for what in ["leave blocking work", "block the runtime"] {
+        let (library, _) = load(runtime());
+        let patience = library.manifest().worker_pool.shutdown_timeout;
+        assert_eq!(order(&library, what).unwrap(), ProcessingStatus::Acknowledged);
+        let began = Instant::now();
+        let report = library.unload();
+        assert!(matches!(report.outcome, UnloadOutcome::Quarantined(_)), "{what}: {report}");
+        assert!(began.elapsed() >= patience, "{what}: {:?}", began.elapsed());
+    }
+}
