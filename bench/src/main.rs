@@ -10,6 +10,8 @@ use echo_bench::Options;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+echo_core::record_threads!();
+
 /// Measures Echo Core, side by side with its peers where they are built in (feature bench-peers).
 #[derive(Debug, Parser)]
 #[command(name = "echo-bench", version)]

@@ -34,6 +34,9 @@ use output::Output;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+// So that plugin libraries can be told to be out of use before they are taken out of memory.
+echo_core::record_threads!();
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let output = Output::new(cli.global.color, cli.global.verbosity());

@@ -6,12 +6,14 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Write};
 use std::mem::ManuallyDrop;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, major, memfd_create, minor};
 
 use super::error::Fault;
+use super::recorder::{self, Bystanders, Left};
 use super::report::{Quarantine, UnloadOutcome};
 
 /// A library that the system's loader has opened. Without [`close`](Mapping::close) it stays for good.
@@ -46,9 +48,33 @@ impl Mapping {
         unsafe { self.library.get::<T>(name) }.ok().map(|symbol| *symbol)
     }
 
-    /// Has the loader take the library out of memory, and looks whether it did. Nothing of the library may be
-    /// in use; where that shows, it stays.
-    pub(super) fn close(mut self) -> UnloadOutcome {
+    /// Takes the library out of memory, where nothing of it may be in use; where that shows, it stays.
+    /// `before` are the threads that there were when it was loaded.
+    pub(super) fn take_out(self, before: &Bystanders) -> UnloadOutcome {
+        match self.release(before) {
+            Ok(()) => self.close(),
+            Err(quarantine) => UnloadOutcome::Quarantined(quarantine),
+        }
+    }
+
+    /// Makes sure that nobody will run the library's code again.
+    fn release(&self, before: &Bystanders) -> Result<(), Quarantine> {
+        let regions = regions(&self.copy).map_err(Quarantine::Unconfirmed)?;
+        let place: Vec<_> = regions.into_iter().map(|region| region.range).collect();
+        before.only(&place).map_err(|left| match left {
+            Left::Own(count) => Quarantine::OwnThreads(count),
+            Left::Unknown(count) => Quarantine::UnknownThreads(count),
+        })?;
+        if let Some(signal) = recorder::handled_signal(&place) {
+            return Err(Quarantine::SignalHandler(signal));
+        }
+        let keys = recorder::purge_keys(&place);
+        tracing::trace!(keys, "nobody runs the library any more");
+        Ok(())
+    }
+
+    /// Has the loader take the library out of memory, and looks whether it did.
+    fn close(mut self) -> UnloadOutcome {
         // SAFETY: both are taken once, here, since `self` ends and has no destructor.
         let (library, copy) =
             unsafe { (ManuallyDrop::take(&mut self.library), ManuallyDrop::take(&mut self.copy)) };
@@ -74,19 +100,36 @@ fn copy(file: &[u8], name: &str) -> io::Result<OwnedFd> {
     Ok(copy.into())
 }
 
+/// A part of a copy in this process's memory.
+struct Region {
+    range: Range<usize>,
+    /// Whether it is code.
+    runs: bool,
+}
+
 /// Whether any of the copy's code is in this process's memory. Backtraces map it too, to read its symbols,
 /// which keeps some memory and nothing that runs.
 fn is_mapped(copy: &OwnedFd) -> io::Result<bool> {
+    Ok(regions(copy)?.iter().any(|region| region.runs))
+}
+
+/// Where the copy is in this process's memory.
+fn regions(copy: &OwnedFd) -> io::Result<Vec<Region>> {
     let stat = fstat(copy)?;
     let device = format!("{:02x}:{:02x}", major(stat.st_dev), minor(stat.st_dev));
     let inode = stat.st_ino.to_string();
     let maps = std::fs::read_to_string("/proc/self/maps")?;
-    // Each line: address, rights, offset, device, inode, path.
-    Ok(maps.lines().any(|line| {
-        let words: Vec<_> = line.split_ascii_whitespace().take(5).collect();
-        matches!(words[..], [_, rights, _, at, number]
-            if rights.contains('x') && at == device && number == inode)
-    }))
+    // Each line: addresses, rights, offset, device, inode, path.
+    let region = |line: &str| {
+        let mut words = line.split_ascii_whitespace();
+        let (addresses, rights) = (words.next()?, words.next()?);
+        let (at, number) = (words.nth(1)?, words.next()?);
+        let (start, end) = addresses.split_once('-')?;
+        let address = |digits| usize::from_str_radix(digits, 16).ok();
+        (at == device && number == inode).then_some(())?;
+        Some(Region { range: address(start)?..address(end)?, runs: rights.contains('x') })
+    };
+    Ok(maps.lines().filter_map(region).collect())
 }
 
 /// What the loader said, which libloading keeps in the error's source.

@@ -7,7 +7,7 @@
 //!
 //! Reading order: `file` (what can be said of a file), `mapping` (the system's loader), `enter` (the
 //! handshake), `host` (what the plugin can call), `buffer` and `call` (a future that crosses), `plugin`,
-//! `threads`; `error` and `report` are the outcomes.
+//! `threads`, `recorder` (what of a library still runs); `error` and `report` are the outcomes.
 
 mod buffer;
 mod call;
@@ -17,6 +17,8 @@ mod file;
 mod host;
 mod mapping;
 mod plugin;
+#[doc(hidden)]
+pub mod recorder;
 mod report;
 mod telemetry;
 #[cfg(test)]
@@ -33,13 +35,15 @@ use enter::enter;
 use host::Host;
 use mapping::Mapping;
 use plugin::Instance;
+use recorder::Bystanders;
 use threads::{Threads, apart};
 
 #[doc(hidden)]
 pub use enter::adopt;
 pub use error::{Fault, LibraryError};
 pub use plugin::LibraryPlugin;
-pub use report::{Quarantine, UnloadOutcome, UnloadReport};
+pub use recorder::is_recording;
+pub use report::{Quarantine, Quarantined, UnloadOutcome, UnloadReport, quarantined};
 
 /// Loads the library at `path` and creates its plugin with the context that `context` makes for its manifest.
 ///
@@ -70,6 +74,7 @@ fn load_file(
     let file = file::read(path)?;
     let manifest = file::inspect(&file)?;
     let hash = file::hash(&file);
+    let before = Bystanders::now();
     let threads = Threads::start(&manifest).map_err(Fault::Threads)?;
     let host = Arc::new(Host::new(context(&manifest)));
     let name = format!("{}-{hash:.16}", manifest.name);
@@ -83,16 +88,20 @@ fn load_file(
     match created {
         Ok(instance) => {
             let plugin = LibraryPlugin::new(instance, threads.handle().clone());
-            Ok(LoadedLibrary { manifest, path: path.to_owned(), hash, plugin, threads, mapping })
+            let path = path.to_owned();
+            Ok(LoadedLibrary { manifest, path, hash, plugin, threads, mapping, before })
         }
         Err(fault) => {
             // What still holds the context may still run, so its code has to stay.
-            let left = match Arc::strong_count(&host) {
-                1 => mapping.close(),
-                _ => UnloadOutcome::Quarantined(Quarantine::ContextHeld),
+            let outcome = match threads.end(manifest.worker_pool.shutdown_timeout) {
+                Ok(()) if Arc::strong_count(&host) == 1 => mapping.take_out(&before),
+                Ok(()) => UnloadOutcome::Quarantined(Quarantine::ContextHeld),
+                Err(quarantine) => UnloadOutcome::Quarantined(quarantine),
             };
-            if let UnloadOutcome::Quarantined(why) = left {
-                tracing::warn!(path = %path.display(), %why, "a refused library stays in memory");
+            let (plugin, path) = (manifest.name, path.to_owned());
+            let report = UnloadReport { plugin, path, hash, outcome, panic: None }.kept();
+            if let UnloadOutcome::Quarantined(why) = report.outcome {
+                tracing::warn!(path = %report.path.display(), %why, "a refused library stays in memory");
             }
             Err(fault)
         }
@@ -110,6 +119,8 @@ pub struct LoadedLibrary {
     plugin: LibraryPlugin,
     threads: Threads,
     mapping: Mapping,
+    /// The threads that there were before it was loaded.
+    before: Bystanders,
 }
 
 impl LoadedLibrary {
@@ -144,7 +155,7 @@ impl LoadedLibrary {
     /// [`Plugin::shutdown`](echo_sdk::Plugin::shutdown), with every clone of the plugin gone, and where blocking
     /// is allowed. What cannot be taken out safely stays where it is, and the report says why.
     pub fn unload(self) -> UnloadReport {
-        let Self { manifest, path, hash, plugin, threads, mapping } = self;
+        let Self { manifest, path, hash, plugin, threads, mapping, before } = self;
         let timeout = manifest.worker_pool.shutdown_timeout;
         let instance = plugin.into_instance();
         let host = Arc::clone(instance.host());
@@ -154,10 +165,10 @@ impl LoadedLibrary {
             Arc::try_unwrap(instance).map(Instance::destroy).map_err(Quarantine::keep)
         });
         let (outcome, panic) = match ended.map_err(Quarantine::NoThread).flatten() {
-            Ok(panic) if Arc::strong_count(&host) == 1 => (mapping.close(), panic),
+            Ok(panic) if Arc::strong_count(&host) == 1 => (mapping.take_out(&before), panic),
             Ok(panic) => (UnloadOutcome::Quarantined(Quarantine::ContextHeld), panic),
             Err(quarantine) => (UnloadOutcome::Quarantined(quarantine), None),
         };
-        UnloadReport { plugin: manifest.name, path, hash, outcome, panic }
+        UnloadReport { plugin: manifest.name, path, hash, outcome, panic }.kept()
     }
 }

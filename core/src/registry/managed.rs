@@ -8,7 +8,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use echo_bus::{Slot, Transport};
 use echo_sdk::contract::host::SlotInfo;
-use echo_sdk::contract::system::{POOL_SCALED, PluginEvent, PluginStatus, PoolScaled};
+use echo_sdk::contract::system::{
+    PLUGIN_QUARANTINED, POOL_SCALED, PluginEvent, PluginQuarantined, PluginStatus, PoolScaled,
+};
 use echo_sdk::{
     BaseMessage, Health, Manifest, PluginError, Received, StateSnapshot, Topic, WorkerPoolConfig,
 };
@@ -20,7 +22,7 @@ use tokio::runtime::Handle;
 
 use super::{Origin, PluginEntry, PluginMetrics, PluginResources};
 use crate::actor::{Actor, Operation, SlotRuntime, on_runtime};
-use crate::library::{LoadedLibrary, UnloadReport};
+use crate::library::{LoadedLibrary, UnloadOutcome, UnloadReport};
 use crate::pool::{Change, Seen, Stopped, WorkerPool};
 
 /// The name under which the host publishes events about itself.
@@ -345,9 +347,20 @@ impl Managed {
         self.enter(PluginStatus::Unloaded, None);
         // Another holder is somebody who looks at the registry just now; the library then stays in memory.
         let Self { library, actor, pool, slot, .. } = Arc::into_inner(self)?;
+        let transport = Arc::clone(&slot.transport);
         drop((pool, slot, actor));
         let library = library?;
-        tokio::task::spawn_blocking(move || library.unload()).await.ok()
+        let report = tokio::task::spawn_blocking(move || library.unload()).await.ok()?;
+        if matches!(report.outcome, UnloadOutcome::Quarantined(_)) {
+            let event = PluginQuarantined {
+                plugin: report.plugin.clone(),
+                file: report.path.display().to_string(),
+                hash: report.hash.clone(),
+                reason: report.to_string(),
+            };
+            announce(&*transport, PLUGIN_QUARANTINED, &event);
+        }
+        Some(report)
     }
 }
 

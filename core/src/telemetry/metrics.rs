@@ -47,6 +47,7 @@ const IN_FLIGHT: &str = "echo_messages_in_flight";
 const DELAYED: &str = "echo_messages_delayed";
 const QUEUE_CAPACITY: &str = "echo_queue_capacity";
 const PLUGIN_STATUS: &str = "echo_plugin_status";
+const QUARANTINED: &str = "echo_libraries_quarantined_total";
 
 /// What the middleware `metrics` counts, where it is set.
 pub(crate) mod topic_metrics {
@@ -176,7 +177,19 @@ pub const METRICS: &[MetricInfo] = &[
         labels: &["slot", "status"],
         about: "1 for the status that the plugin has, 0 for those that it had.",
     },
+    MetricInfo {
+        name: QUARANTINED,
+        kind: MetricKind::Counter,
+        unit: Unit::Count,
+        labels: &["plugin"],
+        about: "Libraries that could not be taken out of memory and stay until the host ends.",
+    },
 ];
+
+/// Counts a library that stays in memory.
+pub(crate) fn count_quarantine(plugin: &str) {
+    counter!(QUARANTINED, "plugin" => plugin.to_owned()).increment(1);
+}
 
 /// Tells the recorder of the [`metrics`] facade about the host's metrics; [`init`](super::init) does it.
 pub fn describe() {

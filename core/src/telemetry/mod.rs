@@ -22,6 +22,7 @@ mod prometheus;
 mod scope;
 mod span;
 
+pub(crate) use self::metrics::count_quarantine;
 pub(crate) use self::metrics::topic_metrics;
 pub use self::metrics::{METRICS, MetricInfo, MetricKind, SlotMetrics, describe};
 pub use exports::Exports;

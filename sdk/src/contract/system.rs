@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 /// A library or manifest was not taken.
 pub const PLUGIN_REFUSED: &str = "system.plugin.refused";
+/// A library could not be taken out of memory.
+pub const PLUGIN_QUARANTINED: &str = "system.plugin.quarantined";
 /// A worker pool has grown or shrunk.
 pub const POOL_SCALED: &str = "system.pool.scaled";
 /// All plugins run.
@@ -79,6 +81,20 @@ pub struct PluginEvent {
 pub struct PluginRefused {
     /// The file.
     pub file: String,
+    /// Why: one sentence.
+    pub reason: String,
+}
+
+/// A library could not be taken out of memory, and stays there until its host ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct PluginQuarantined {
+    /// The plugin.
+    pub plugin: String,
+    /// The file that had been loaded.
+    pub file: String,
+    /// The SHA-256 of the file as it had been loaded, in hexadecimal digits.
+    pub hash: String,
     /// Why: one sentence.
     pub reason: String,
 }

@@ -1,6 +1,8 @@
 //! Plugins as shared libraries: what crosses the boundary, what is refused, and what is left behind.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
+echo_core::record_threads!();
+
 mod calls;
 mod hosted;
 mod kit;

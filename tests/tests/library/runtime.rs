@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use echo_core::library::{LoadedLibrary, UnloadOutcome, UnloadReport};
+use echo_core::library::{LoadedLibrary, Quarantine, UnloadOutcome, UnloadReport};
 use echo_sdk::testing::request;
 use echo_sdk::{Plugin, PluginError, ProcessingStatus};
 use serde_json::{Value, json};
@@ -48,7 +48,26 @@ fn a_thread_that_the_runtime_cannot_end_keeps_the_library_after_a_while() {
         assert_eq!(order(&library, what).unwrap(), ProcessingStatus::Acknowledged);
         let began = Instant::now();
         let report = library.unload();
-        assert!(matches!(report.outcome, UnloadOutcome::Quarantined(_)), "{what}: {report}");
+        let own = UnloadOutcome::Quarantined(Quarantine::OwnThreads(1));
+        assert_eq!(format!("{:?}", report.outcome), format!("{own:?}"), "{what}");
         assert!(began.elapsed() >= patience, "{what}: {:?}", began.elapsed());
+    }
+}
+
+#[test]
+fn a_library_that_handles_a_signal_stays() {
+    let (library, _) = load(runtime());
+    assert_eq!(order(&library, "listen for a signal").unwrap(), ProcessingStatus::Acknowledged);
+    let report = library.unload();
+    let reason = UnloadOutcome::Quarantined(Quarantine::SignalHandler(10));
+    assert_eq!(format!("{:?}", report.outcome), format!("{reason:?}"));
+}
+
+#[test]
+fn libraries_with_a_runtime_come_and_go() {
+    for _ in 0..30 {
+        let (library, _) = load(runtime());
+        assert_eq!(order(&library, "all").unwrap(), ProcessingStatus::Acknowledged);
+        assert_unloaded(&library.unload());
     }
 }

@@ -3,7 +3,9 @@
 use std::sync::mpsc;
 use std::time::Instant;
 
-use echo_core::library::{LoadedLibrary, Quarantine, UnloadOutcome, UnloadReport};
+use echo_core::library::{
+    LoadedLibrary, Quarantine, Quarantined, UnloadOutcome, UnloadReport, is_recording, quarantined,
+};
 use echo_sdk::testing::request;
 use echo_sdk::{Plugin, Topic};
 use serde_json::json;
@@ -20,6 +22,11 @@ fn open_copies(plugin: &str) -> usize {
     let links = std::fs::read_dir("/proc/self/fd").unwrap();
     let targets = links.filter_map(|link| std::fs::read_link(link.ok()?.path()).ok());
     targets.filter(|target| target.to_string_lossy().starts_with(&name)).count()
+}
+
+#[test]
+fn this_program_records_threads() {
+    assert!(is_recording());
 }
 
 #[test]
@@ -103,7 +110,10 @@ fn a_plugin_that_keeps_its_context_stays() {
 fn a_plugin_that_leaves_a_thread_running_stays() {
     let (library, _) = load(misbehave());
     handle(&library, request(&json!({ "do": "keep a thread" }))).unwrap();
-    assert_quarantined(&unload(library), |reason| matches!(reason, Quarantine::StillMapped));
+    let report = unload(library);
+    assert_quarantined(&report, |reason| matches!(reason, Quarantine::OwnThreads(1)));
+    let known = |it: &Quarantined| it.hash == report.hash && it.reason.contains("1 of the threads");
+    assert!(quarantined().iter().any(known), "{:?}", quarantined());
 }
 
 #[test]
