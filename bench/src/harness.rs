@@ -158,12 +158,13 @@ fn quantile<T: Copy>(sorted: &[T], share: f64) -> Option<T> {
 /// Measures one case: warms its sides up, lets them take turns, prints the medians.
 pub(crate) fn measure(
     case: &'static Case,
+    sides: fn(&Runtime) -> Result<Vec<Contender>, BenchError>,
     options: &Options,
     out: &mut dyn Write,
     notes: &mut dyn Write,
 ) -> Result<Vec<Figures>, BenchError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let mut sides = (case.sides)(&runtime)?;
+    let mut sides = sides(&runtime)?;
     let known = sides.iter().map(|side| side.peer).collect::<Vec<_>>().join(", ");
     sides.retain(|side| options.wants(side.peer));
     if sides.is_empty() {

@@ -5,8 +5,8 @@
 //!
 //! A [case](cases) is a question, such as how many messages a work queue passes. Each side of it, ours and
 //! the peers, is a [contender](harness) that runs rounds; the harness warms all of them up, lets them take
-//! turns, so that noise hits all alike, and prints the medians, one JSON object a line. [`check`] holds the
-//! medians to the project's bars.
+//! turns, so that noise hits all alike, and prints the medians, one JSON object a line. A case whose question
+//! is another one measures by itself. [`check`] holds what came out to the project's bars.
 //!
 //! Reading order: [`options`], [`harness`], [`cases`], `ours`, `peers`, [`check`].
 
@@ -24,6 +24,7 @@ mod work;
 
 use std::io::Write;
 
+use cases::How;
 pub use error::BenchError;
 pub use options::Options;
 
@@ -45,9 +46,14 @@ pub fn run(
     }
     let chosen = cases::chosen(&options.cases)?;
     machine::describe(options, notes)?;
-    let mut results = Vec::new();
+    let (mut results, mut verdicts) = (Vec::new(), Vec::new());
     for case in chosen {
-        results.extend(harness::measure(case, options, out, notes)?);
+        match case.how {
+            How::InTurns(sides) => {
+                results.extend(harness::measure(case, sides, options, out, notes)?);
+            }
+            How::ByItself(measure) => verdicts.extend(measure(case.name, options, out, notes)?),
+        }
     }
-    if options.check { check::check(&results, out) } else { Ok(()) }
+    if options.check { check::check(&results, verdicts, out) } else { Ok(()) }
 }

@@ -20,7 +20,7 @@ pub struct Options {
     /// Measures shortly: for a look, not for figures to quote.
     #[arg(long)]
     pub quick: bool,
-    /// Measures these sides alone, such as `echo-core`. May be repeated.
+    /// Measures these sides alone, such as `echo-core`, or in `pool` these handlers. May be repeated.
     #[arg(long, value_name = "PEER")]
     pub peer: Vec<String>,
     /// Compares the medians with the bars that the project has set itself, and fails where one is missed.

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use echo_core::config::TelemetryConfig;
 use echo_core::telemetry::{self, Exports, TelemetryError, TelemetryGuard};
 use echo_core::{Config, Host};
-use echo_sdk::{BaseMessage, Manifest, MessageError, Plugin, PluginContext, PluginError, Topic};
+use echo_sdk::{
+    BaseMessage, HandlerKind, Manifest, MessageError, Plugin, PluginContext, PluginError, Topic,
+};
 use serde_json::json;
 
 use crate::BenchError;
@@ -19,19 +21,23 @@ pub(crate) struct Place<'a> {
     pub(crate) name: &'a str,
     pub(crate) subscriptions: &'a [&'a str],
     pub(crate) workers: usize,
+    /// The most workers of a pool that adapts; without it the pool stays as it is.
+    pub(crate) most: Option<usize>,
+    pub(crate) handler: HandlerKind,
     pub(crate) queue: usize,
 }
 
 impl Default for Place<'_> {
     fn default() -> Self {
         let subscriptions = &[crate::work::TOPIC];
-        Self { name: "bench", subscriptions, workers: WORKERS, queue: QUEUE }
+        let handler = HandlerKind::default();
+        Self { name: "bench", subscriptions, workers: WORKERS, most: None, handler, queue: QUEUE }
     }
 }
 
 impl Place<'_> {
     /// The manifest of a plugin that asks for the deadline, the retries and the dead letters that every
-    /// plugin has, and for a pool that stays as it is.
+    /// plugin has, and for its pool.
     pub(crate) fn manifest(&self) -> Result<Manifest, BenchError> {
         let manifest = json!({
             "name": self.name,
@@ -40,9 +46,10 @@ impl Place<'_> {
             "subscriptions": self.subscriptions,
             "worker_pool": {
                 "min_workers": self.workers,
-                "max_workers": self.workers,
+                "max_workers": self.most.unwrap_or(self.workers),
                 "queue_size": self.queue,
-                "adaptive_scaling": false,
+                "adaptive_scaling": self.most.is_some(),
+                "handler": self.handler,
             },
         });
         Ok(Manifest::from_json(&manifest.to_string())?)

@@ -64,6 +64,30 @@ fn memory_is_compared_between_rounds() {
 }
 
 #[test]
+fn a_pool_is_held_against_fixed_sizes() {
+    let options = Options {
+        cases: vec!["pool".to_owned()],
+        peer: vec!["io".to_owned()],
+        quick: true,
+        ..Options::default()
+    };
+    let mut out = Vec::new();
+    echo_bench::run(&options, &mut out, &mut Vec::new()).unwrap();
+    let out = String::from_utf8(out).unwrap();
+    let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (last, sizes) = lines.split_last().unwrap();
+    let of = |key: &str| sizes.iter().map(|line| line[key].clone()).collect::<Vec<_>>();
+    assert_eq!(Value::from(of("workers")), serde_json::json!([1, 2, 4, 8, 16, 32, "adaptive"]));
+    assert_eq!(of("workers_at_end")[..6], of("workers")[..6], "a fixed size stays as it is");
+    // Whoever waits for 50 ms gets 20 done in a second, whatever else the machine does; 32 get more done than one.
+    let rates: Vec<u64> = of("msgs_per_s").iter().map(|rate| rate.as_u64().unwrap()).collect();
+    assert!(rates[0] <= 40 && rates[5] > 4 * rates[0], "{rates:?}");
+    let ratios = &last["ratios"][0];
+    assert_eq!(ratios["handler"], "io");
+    assert!(ratios["throughput"].as_f64().unwrap() > 0.0 && ratios["workers"].is_f64(), "{last}");
+}
+
+#[test]
 fn a_case_that_there_is_not_is_named_with_those_there_are() {
     let options = Options { cases: vec!["speed".to_owned()], ..Options::default() };
     let error = echo_bench::run(&options, &mut Vec::new(), &mut Vec::new()).unwrap_err();

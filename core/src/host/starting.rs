@@ -24,7 +24,7 @@ use crate::actor::{Actor, Counters, Delivering, SlotRuntime};
 use crate::config::{BusUrl, Config, PluginSetup};
 use crate::library::{self, LibraryError, LoadedLibrary};
 use crate::middleware::{Layer, SlotMiddleware};
-use crate::pool::INTERVAL;
+use crate::pool::{INTERVAL, shares};
 use crate::registry::{
     Managed, Node, OrderError, PluginRegistry, RegistryError, announce, initialisation_order, node,
 };
@@ -357,9 +357,6 @@ async fn load(
     Ok(Made { actor: Arc::new(library.plugin()), runtime, library: Some(library) })
 }
 
-/// The share of the cores' time that counts as all of it.
-const SATURATED: f64 = 0.85;
-
 /// Looks at all pools once an interval, until the host is gone.
 async fn scale_pools(shared: std::sync::Weak<Shared>) {
     let mut interval = tokio::time::interval(INTERVAL);
@@ -368,12 +365,10 @@ async fn scale_pools(shared: std::sync::Weak<Shared>) {
         interval.tick().await;
         let Some(shared) = shared.upgrade() else { return };
         let plugins = shared.registry.read().in_order();
-        let looks: Vec<_> = plugins.iter().map(|plugin| plugin.look()).collect();
-        let busy: f64 = looks.iter().map(|(seen, _)| seen.busy_cores()).sum();
-        let cores = looks.iter().map(|(_, cores)| *cores).max().unwrap_or(1);
-        let saturated = busy >= SATURATED * cores as f64;
-        for (plugin, (seen, _)) in plugins.iter().zip(looks) {
-            plugin.scale(seen, saturated);
+        let (seen, cores): (Vec<_>, Vec<_>) = plugins.iter().map(|plugin| plugin.look()).unzip();
+        let cores = cores.into_iter().max().unwrap_or(1) as f64;
+        for ((plugin, seen), share) in plugins.iter().zip(&seen).zip(shares(cores, &seen)) {
+            plugin.scale(*seen, share);
         }
     }
 }

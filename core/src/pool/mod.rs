@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::actor::{Actor, Finish, SlotRuntime, Worker, WorkerStats};
-pub(crate) use scaling::{Change, INTERVAL, Seen};
+pub(crate) use scaling::{Change, INTERVAL, Seen, shares};
 use scaling::{Limits, Scaler};
 
 /// The workers of one plugin.
@@ -22,6 +22,8 @@ pub(crate) struct WorkerPool {
     runtime: Handle,
     actor: Arc<dyn Actor>,
     slot: Arc<SlotRuntime>,
+    /// The cores that its handlers can keep busy.
+    cores: usize,
     state: Mutex<State>,
 }
 
@@ -79,7 +81,12 @@ impl WorkerPool {
             scaler: Scaler::default(),
             last_look: Look { at: Instant::now(), handled: 0, computed_nanos: 0 },
         };
-        Self { config, runtime, actor, slot, state: Mutex::new(state) }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = match config.handler {
+            HandlerKind::Async => cores.min(runtime.metrics().num_workers()),
+            HandlerKind::Blocking => cores,
+        };
+        Self { config, runtime, actor, slot, cores, state: Mutex::new(state) }
     }
 
     /// Starts the least number of workers.
@@ -140,12 +147,15 @@ impl WorkerPool {
         let waiting = self.slot.slot.has_ready();
         let mut state = self.state.lock();
         state.reap();
-        state.look(waiting)
+        let seen = state.look(waiting);
+        match self.config.handler {
+            HandlerKind::Async => seen,
+            HandlerKind::Blocking => Seen { computed: None, ..seen },
+        }
     }
 
-    /// Changes the pool's size where that helps; `saturated` says whether all pools together keep the cores
-    /// busy.
-    pub(crate) fn scale(&self, seen: Seen, saturated: bool) -> Option<Change> {
+    /// Changes the pool's size where that helps; it may keep so many cores busy.
+    pub(crate) fn scale(&self, seen: Seen, cores: f64) -> Option<Change> {
         if !self.config.adaptive_scaling || seen.workers == 0 {
             return None;
         }
@@ -153,8 +163,7 @@ impl WorkerPool {
             min: self.config.min_workers,
             max: self.config.max_workers,
             threshold: self.config.scaling_threshold,
-            cores: self.cores(),
-            saturated,
+            cores: cores.min(self.cores as f64),
         };
         let change = self.state.lock().scaler.decide(limits, seen)?;
         self.resize(change.workers);
@@ -163,11 +172,7 @@ impl WorkerPool {
 
     /// The cores that the pool's handlers can keep busy.
     pub(crate) fn cores(&self) -> usize {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        match self.config.handler {
-            HandlerKind::Async => cores.min(self.runtime.metrics().num_workers()),
-            HandlerKind::Blocking => cores,
-        }
+        self.cores
     }
 
     /// Ends all workers: each may finish what it has in hand within `patience`, then it is cut off, and
@@ -220,7 +225,9 @@ impl State {
             taken: self.workers.iter().filter(is_taken).count(),
             waiting,
             handled: handled - before.handled,
-            computed: Duration::from_nanos(computed_nanos.saturating_sub(before.computed_nanos)),
+            computed: Some(Duration::from_nanos(
+                computed_nanos.saturating_sub(before.computed_nanos),
+            )),
             elapsed: self.last_look.at - before.at,
         }
     }

@@ -244,9 +244,9 @@ impl Managed {
         (seen, self.pool.cores())
     }
 
-    /// Changes the pool's size where that helps, and tells of it.
-    pub(crate) fn scale(&self, seen: Seen, saturated: bool) {
-        let Some(Change { workers, reason }) = self.pool.scale(seen, saturated) else {
+    /// Changes the pool's size where that helps, and tells of it; it may keep so many cores busy.
+    pub(crate) fn scale(&self, seen: Seen, cores: f64) {
+        let Some(Change { workers, reason }) = self.pool.scale(seen, cores) else {
             return;
         };
         tracing::debug!(plugin = self.name(), from = seen.workers, to = workers, reason, "pool");
