@@ -6,17 +6,21 @@
 //!
 //! Reading order: [`topic`](Topic), [`message`](BaseMessage), [`plugin`](Plugin),
 //! [`context`](PluginContext), [`state`](State), [`manifest`](Manifest); then [`contract`], the data of the topics
-//! that everybody shares.
+//! that everybody shares, [`template`], which does for a plugin what all
+//! plugins do alike, and [`hooks`], what happens in runs.
 
 pub mod abi;
 pub mod contract;
 pub mod duration;
 pub mod handover;
+pub mod hooks;
 #[cfg(feature = "service")]
 pub mod service;
+pub mod template;
 pub mod testing;
 
 mod context;
+mod example;
 mod manifest;
 mod message;
 mod plugin;
@@ -30,9 +34,10 @@ pub use context::{
     Received, Span, SpanHandle, Subscription, Telemetry,
 };
 pub use handover::{HandoverError, StateSnapshot};
+pub use example::{Example, ExampleStatus};
 pub use manifest::{
-    Example, HandlerKind, Manifest, ManifestError, Overflow, PluginType, ServiceTypeInfo,
-    WorkerPoolConfig, is_name,
+    HandlerKind, Manifest, ManifestError, Overflow, PluginType, ServiceTypeInfo, WorkerPoolConfig,
+    is_name,
 };
 pub use message::{BaseMessage, FieldError, Fields, Form, JsonText, MessageBuilder, MessageError};
 pub use plugin::{Constructor, Created, Health, Plugin, PluginError, ProcessingStatus};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{Pattern, StateKind};
+use crate::{Example, Pattern, StateKind, Topic};
 
 /// What is wrong with a manifest.
 #[derive(Debug, thiserror::Error)]
@@ -180,25 +180,6 @@ pub struct ServiceTypeInfo {
     pub config_schema: Value,
 }
 
-/// What the plugin answers to a message, as documentation that tests run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Example {
-    /// What it shows.
-    pub description: String,
-    /// The topic that a message comes in on.
-    pub topic: String,
-    /// Its data.
-    pub data: Value,
-    /// The topic of what the plugin publishes for it, if anything.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expect_topic: Option<String>,
-    /// The data of what the plugin publishes for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expect_data: Option<Value>,
-}
-
 /// `manifest.json`: a plugin's name, version, subscriptions and defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -222,6 +203,10 @@ pub struct Manifest {
     /// Its configuration with the default of each key; the host's settings go over it.
     #[serde(default)]
     pub config: Map<String, Value>,
+    /// The JSON Schema of the configuration. A host holds the defaults and its settings against it before it makes the
+    /// plugin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_schema: Option<Value>,
     /// The plugins that must run before it, by name, each with the versions that it works with.
     #[serde(default)]
     pub dependencies: BTreeMap<String, String>,
@@ -253,7 +238,25 @@ impl Manifest {
     /// # Errors
     /// [`ManifestError`] that names the field at fault.
     pub fn from_json(json: &str) -> Result<Self, ManifestError> {
-        let manifest: Self = serde_json::from_str(json)?;
+        Self::with_subscriptions(json, &[])
+    }
+
+    /// The same for a plugin that subscribes to more than its `manifest.json` says: to the topics of its
+    /// [hooks](crate::hooks).
+    ///
+    /// # Errors
+    /// As [`from_json`](Self::from_json), and when a pattern is malformed.
+    pub fn with_subscriptions(json: &str, patterns: &[&str]) -> Result<Self, ManifestError> {
+        let mut manifest: Self = serde_json::from_str(json)?;
+        for pattern in patterns {
+            let pattern = Pattern::new(pattern).map_err(|error| {
+                let fault = format!("cannot hold a hook's: {error}");
+                ManifestError::Field { field: "subscriptions", fault }
+            })?;
+            if !manifest.subscriptions.contains(&pattern) {
+                manifest.subscriptions.push(pattern);
+            }
+        }
         manifest.validate()?;
         Ok(manifest)
     }
@@ -284,7 +287,28 @@ impl Manifest {
         if self.dependencies.contains_key(&self.name) {
             return fault("dependencies", format!("name the plugin itself, `{}`", self.name));
         }
+        if self.config_schema.as_ref().is_some_and(|schema| !schema.is_object()) {
+            return fault("config_schema", "is no object; write a JSON Schema".into());
+        }
+        for example in &self.examples {
+            self.check_example(example).or_else(|why| fault("examples", why))?;
+        }
         self.worker_pool.validate()
+    }
+
+    /// What is wrong with an example: the rest of a sentence.
+    fn check_example(&self, example: &Example) -> Result<(), String> {
+        let Example { description, topic, expect_topic, expect_data, .. } = example;
+        let told = |why: String| format!("hold \"{description}\", {why}");
+        let parsed =
+            Topic::new(topic).map_err(|error| told(format!("whose topic is none: {error}")))?;
+        if !self.subscriptions.iter().any(|pattern| pattern.matches(&parsed)) {
+            return Err(told(format!("whose topic, `{topic}`, the plugin does not subscribe to")));
+        }
+        if expect_data.is_some() && expect_topic.is_none() {
+            return Err(told("which has `expect_data` and no `expect_topic`".into()));
+        }
+        Ok(())
     }
 }
 
@@ -323,6 +347,8 @@ mod tests {
             (r#","worker_pool":{"deadline":"soon"}"#, "soon"),
             (r#","entry_point":"a b""#, "entry_point"),
             (r#","dependencies":{"x":"*"}"#, "dependencies"),
+            (r#","config_schema":true"#, "config_schema"),
+            (r#","examples":[{"description":"d","topic":"a.b","data":1}]"#, "`a.b`"),
         ] {
             let error = manifest(extra).unwrap_err().to_string();
             assert!(error.contains(word), "{extra}: {error}");

@@ -26,6 +26,12 @@ pub enum ProcessingStatus {
     Forward(Topic, BaseMessage),
 }
 
+impl From<()> for ProcessingStatus {
+    fn from((): ()) -> Self {
+        Self::Acknowledged
+    }
+}
+
 /// Why a plugin could not do what it was asked.
 ///
 /// From [`Plugin::process_message`] it counts as a failed attempt: the message is retried with growing

@@ -72,6 +72,9 @@ pub const fn contains(text: &str, wanted: &str) -> bool {
 /// `Cargo.toml` says `crate-type = ["cdylib", "rlib"]` (`rlib` when the plugin is linked into programs too),
 /// and the manifest's `entry_point` is `echo_entry_` with the crate's name; anything else does not compile.
 ///
+/// A third argument names topics that the plugin subscribes to beside those of its manifest, such as those of its
+/// [hooks](crate::hooks): a constant `&[&str]`, which is written into the library's manifest.
+///
 /// ```
 /// # use echo_sdk::{BaseMessage, Plugin, PluginContext, PluginError, ProcessingStatus, Topic};
 /// struct Silent;
@@ -103,6 +106,9 @@ pub const fn contains(text: &str, wanted: &str) -> bool {
 #[macro_export]
 macro_rules! export_plugin {
     ($plugin:ty, $manifest:literal) => {
+        $crate::export_plugin!($plugin, $manifest, &[]);
+    };
+    ($plugin:ty, $manifest:literal, $subscriptions:expr) => {
         #[cfg(panic = "abort")]
         ::core::compile_error!(
             "a plugin's panics must unwind, so that the host survives them: \
@@ -110,11 +116,20 @@ macro_rules! export_plugin {
         );
 
         const _: () = {
-            const MANIFEST: &str = ::core::include_str!(::core::concat!(
+            const WRITTEN: &str = ::core::include_str!(::core::concat!(
                 ::core::env!("CARGO_MANIFEST_DIR"),
                 "/",
                 $manifest
             ));
+
+            const TEXT: &[u8] = &{
+                let mut text =
+                    [0; $crate::hooks::with_subscriptions(WRITTEN, $subscriptions, &mut [])];
+                $crate::hooks::with_subscriptions(WRITTEN, $subscriptions, &mut text);
+                text
+            };
+
+            const MANIFEST: &str = $crate::hooks::text(TEXT);
 
             const _: () = ::core::assert!(
                 $crate::abi::contains(

@@ -24,7 +24,13 @@
 //! # }
 //! ```
 //!
+//! [`example_faults`] holds a plugin against the examples of its manifest, and [`Harness`] runs one test with the plugin
+//! in each of its forms: linked in, and as the library that hosts load.
+//!
 //! Nothing here needs an async runtime; bring one where the plugin does.
+
+mod examples;
+mod harness;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -40,6 +46,9 @@ use crate::{
     PluginContext, PublishError, Received, RequestError, SpanHandle, StateAccess, StateError,
     Subscription, Telemetry, Topic, TraceContext,
 };
+
+pub use examples::{Seen, example_faults};
+pub use harness::{Driven, Form, Harness, Stage, Staged};
 
 /// The reply topic of a message made by [`request`].
 pub const REPLY_TOPIC: &str = "reply.test";
