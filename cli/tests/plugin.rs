@@ -15,13 +15,15 @@ use common::lines;
 struct Project(PathBuf);
 
 impl Project {
-    fn new() -> Self {
+    fn new(name: &str) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugin-project");
+        let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("plugin-project-{name}"));
         let _ = fs::remove_dir_all(&copy);
         copy_folder(&root.join("sdk"), &copy.join("sdk"));
         fs::create_dir_all(copy.join("plugins/workshop")).unwrap();
-        fs::copy(root.join("Cargo.lock"), copy.join("Cargo.lock")).unwrap();
+        for file in ["Cargo.lock", "clippy.toml", "rustfmt.toml"] {
+            fs::copy(root.join(file), copy.join(file)).unwrap();
+        }
         let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap();
         let (before, after) = manifest.split_once("members = [").unwrap();
         let (_, after) = after.split_once("[workspace.package]").unwrap();
@@ -68,12 +70,54 @@ fn copy_folder(from: &Path, to: &Path) {
 }
 
 #[test]
+fn every_template_builds_is_tidy_and_passes_its_tests() {
+    let project = Project::new("templates");
+    let templates = ["basic", "processor", "service", "observer"];
+    let mut packages = Vec::new();
+    for template in templates {
+        project.echo_core(&["plugin", "new", &format!("a-{template}"), "--template", template]);
+        packages.extend(["-p".to_owned(), format!("echo-plugin-a-{template}")]);
+    }
+    let with = |args: &[&'static str], more: &[&'static str]| {
+        let packages = packages.iter().map(String::as_str);
+        let args: Vec<&str> =
+            args.iter().copied().chain(packages).chain(more.iter().copied()).collect();
+        project.succeeds("cargo", &args)
+    };
+    with(&["fmt", "--check"], &[]);
+    with(&["clippy", "--quiet", "--all-targets"], &["--", "--deny", "warnings"]);
+    let tests = with(&["test", "--lib"], &[]);
+    let passed: Vec<&str> =
+        tests.lines().filter_map(|line| line.strip_prefix("test result: ok. ")).collect();
+    assert_eq!(passed.len(), templates.len(), "{tests}");
+    for result in passed {
+        let count = result.split(' ').next().unwrap();
+        assert!(count.parse::<u32>().unwrap() >= 2 && result.contains(" 0 failed"), "{result}");
+    }
+}
+
+#[test]
+fn a_plugin_elsewhere_is_built_and_tested_by_itself() {
+    let project = Project::new("elsewhere");
+    let at = project.0.with_file_name("plugin-by-itself");
+    let _ = fs::remove_dir_all(&at);
+    let (folder, manifest) = (at.to_str().unwrap(), at.join("Cargo.toml"));
+    project.echo_core(&["plugin", "new", "lone", "--template", "processor", "--path", folder]);
+    fs::copy(project.0.join("Cargo.lock"), at.join("Cargo.lock")).unwrap();
+    let manifest = manifest.to_str().unwrap();
+    let tests = project.succeeds("cargo", &["test", "--lib", "--manifest-path", manifest]);
+    assert!(tests.contains("2 passed"), "{tests}");
+    project.echo_core(&["plugin", "build", "lone", "--path", folder]);
+    assert!(project.0.join("plugins/libraries/development/liblone.so").is_file());
+}
+
+#[test]
 fn a_new_plugin_builds_passes_its_test_and_answers() {
-    let project = Project::new();
+    let project = Project::new("greeter");
     let next = project.echo_core(&["plugin", "new", "warm-greeter"]);
     assert!(next.contains("cargo test -p echo-plugin-warm-greeter"), "{next}");
     let tests = project.succeeds("cargo", &["test", "-p", "echo-plugin-warm-greeter"]);
-    assert!(tests.contains("2 passed"), "{tests}");
+    assert!(tests.contains("3 passed"), "{tests}");
 
     project.echo_core(&["plugin", "build", "warm-greeter"]);
     let library = project.0.join("plugins/libraries/development/libwarm-greeter.so");

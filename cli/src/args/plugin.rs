@@ -1,5 +1,7 @@
 //! What can be asked about plugins.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{At, TableArgs};
@@ -17,18 +19,27 @@ pub enum PluginCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Writes a plugin that builds and passes its test, to plugins/workshop/NAME.
+    /// Writes a plugin that builds and passes its tests.
     New {
         /// The plugin's name: lower-case letters, digits and `-`.
         name: String,
+        /// What it is to start from.
+        #[arg(long, value_enum, default_value_t)]
+        template: Template,
+        /// The folder that it is written to; without it, plugins/workshop/NAME.
+        #[arg(long, value_name = "DIR")]
+        path: Option<PathBuf>,
     },
-    /// Builds a plugin's library into plugins/libraries/PROFILE.
+    /// Builds a plugin's library, alone, into plugins/libraries/PROFILE.
     Build {
         /// The plugin: a folder of plugins/workshop.
         name: String,
         /// How it is compiled.
         #[arg(long, value_enum, default_value_t)]
         profile: Profile,
+        /// The folder of its sources; without it, plugins/workshop/NAME.
+        #[arg(long, value_name = "DIR")]
+        path: Option<PathBuf>,
     },
     /// Puts a built library into plugins/enabled, from where hosts load it.
     Activate {
@@ -49,6 +60,20 @@ pub enum PluginCommand {
         /// The plugin.
         name: String,
     },
+}
+
+/// What a new plugin starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Template {
+    /// The plugin trait alone.
+    #[default]
+    Basic,
+    /// Typed handlers by topic, and the boilerplate done for them.
+    Processor,
+    /// A type of service for suites.
+    Service,
+    /// Hooks: what happens in runs.
+    Observer,
 }
 
 /// How a plugin is compiled.

@@ -162,3 +162,50 @@ fn effects(
     let effective = published.filter(|it| done || it.when != When::WithAcknowledgement);
     effective.map(|Published { topic, message, .. }| (topic, message)).chain(forwarded).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn example(more: serde_json::Value) -> Example {
+        let mut example = json!({ "description": "d", "topic": "in", "data": 1 });
+        example.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(example).unwrap()
+    }
+
+    fn seen(published: &[(&str, serde_json::Value)]) -> Seen {
+        let published = published.iter();
+        let published = published.map(|(topic, data)| (Topic::new(topic).unwrap(), message(data)));
+        Seen::new(&Ok(ProcessingStatus::Acknowledged), published.collect())
+    }
+
+    #[test]
+    fn what_is_otherwise_than_expected_is_told_with_what_was_seen() {
+        let asked = json!({ "expect_status": "failed", "expect_topic": "out", "expect_data": 2,
+            "expect_reply": 3 });
+        let faults = example(asked).faults(&seen(&[("out", json!(4)), ("out", json!(5))]));
+        let expected = [
+            "the status is `acknowledged`, not `failed`",
+            "the answer is missing; 3 is expected",
+            "what it publishes on `out` is 4 and 5, not 2",
+        ];
+        assert_eq!(faults, expected);
+        let faults = example(json!({})).faults(&seen(&[("out", json!(4))]));
+        assert_eq!(faults, ["it publishes on `out`, and the example has no `expect_topic`"]);
+        let faults = example(json!({ "expect_topic": "out" })).faults(&seen(&[]));
+        assert_eq!(faults, ["it publishes nothing, not on `out` either"]);
+        let error = Err(PluginError::ProcessingError("no luck".into()));
+        let faults = example(json!({ "expect_topic": "out" })).faults(&Seen::new(&error, vec![]));
+        assert_eq!(faults[1], "the plugin said: no luck");
+    }
+
+    #[test]
+    fn what_is_as_expected_holds() {
+        let both = json!({ "expect_topic": "out", "expect_data": 2, "expect_reply": 3 });
+        let published = [("out", json!(1)), (REPLY_TOPIC, json!(3)), ("out", json!(2))];
+        assert_eq!(example(both).faults(&seen(&published)), [""; 0]);
+        assert_eq!(example(json!({})).faults(&seen(&[])), [""; 0]);
+    }
+}

@@ -274,3 +274,75 @@ fn said(payload: &(dyn Any + Send)) -> String {
 fn failed(form: &str, fault: &str) -> ! {
     panic!("with the plugin as {form}: {fault}");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::message;
+
+    struct Counter(PluginContext);
+
+    impl Plugin for Counter {
+        fn name(&self) -> &str {
+            self.0.plugin_name()
+        }
+        async fn process_message(
+            &self,
+            topic: &Topic,
+            message: &BaseMessage,
+        ) -> Result<ProcessingStatus, PluginError> {
+            let by = self.0.config().get("by").and_then(Value::as_u64).unwrap_or(1);
+            self.0.publish_data(topic.child("done")?, &(message.json::<u64>()? + by)).await?;
+            Ok(ProcessingStatus::Acknowledged)
+        }
+    }
+
+    fn harness() -> Harness {
+        let manifest = r#"{"name":"counter","version":"1.0.0","description":"d"}"#;
+        Harness::new(&Manifest::from_json(manifest).unwrap(), Counter)
+    }
+
+    /// A form that leaves something behind.
+    struct Untidy;
+
+    impl Form for Untidy {
+        fn name(&self) -> &'static str {
+            "untidy"
+        }
+        fn make(&self, context: PluginContext) -> Result<Box<dyn Staged>, PluginError> {
+            Ok(Box::new(UntidyStaged(Counter(context))))
+        }
+    }
+
+    struct UntidyStaged(Counter);
+
+    impl Staged for UntidyStaged {
+        fn plugin(&self) -> &dyn Driven {
+            &self.0
+        }
+        fn end(self: Box<Self>) -> Result<(), String> {
+            Err("a thread of it still runs".into())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_test_runs_with_each_form_and_its_settings() {
+        let config = serde_json::json!({ "by": 5 }).as_object().cloned().unwrap();
+        let ran = std::sync::Mutex::new(Vec::new());
+        let test = async |stage: &Stage| {
+            stage.give("a", &message(&1)).await.unwrap();
+            let next = stage.probe.next("a.done").await.message.json::<u64>().unwrap();
+            ran.lock().unwrap().push((stage.form(), next));
+        };
+        harness().with_config(config).run(test).await;
+        let failed = contained(harness().and(Untidy).run(test)).await.unwrap_err();
+        assert_eq!(failed, "with the plugin as untidy: a thread of it still runs");
+        assert_eq!(*ran.lock().unwrap(), [("built-in", 6), ("built-in", 2), ("untidy", 2)]);
+    }
+
+    #[tokio::test]
+    async fn a_test_that_fails_says_with_which_form() {
+        let failed = contained(harness().run(async |_| panic!("wrong"))).await.unwrap_err();
+        assert_eq!(failed, "with the plugin as built-in: wrong");
+    }
+}

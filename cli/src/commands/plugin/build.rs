@@ -56,10 +56,17 @@ impl From<BuildError> for Failure {
     }
 }
 
-/// Builds a plugin.
-pub fn build(output: &Output, layout: &Layout, name: &str, profile: Profile) -> CommandResult {
+/// Builds a plugin, of the folder at `path` or else of the workshop.
+pub fn build(
+    output: &Output,
+    layout: &Layout,
+    name: &str,
+    profile: Profile,
+    path: Option<&Path>,
+) -> CommandResult {
     super::check_name(name).map_err(Failure::usage)?;
-    let manifest = layout.source(name).join("Cargo.toml");
+    let source = path.map_or_else(|| layout.source(name), |path| layout.root().join(path));
+    let manifest = source.join("Cargo.toml");
     let shown = layout.shown(&manifest).to_string();
     if !manifest.is_file() {
         return Err(BuildError::NoSource { plugin: name.to_owned(), manifest: shown }.into());

@@ -33,9 +33,14 @@ impl Layout {
         &self.root
     }
 
+    /// Where plugins are made.
+    pub fn workshop(&self) -> PathBuf {
+        self.root.join("plugins/workshop")
+    }
+
     /// A plugin's sources.
     pub fn source(&self, plugin: &str) -> PathBuf {
-        self.root.join("plugins/workshop").join(plugin)
+        self.workshop().join(plugin)
     }
 
     /// The libraries of a profile.

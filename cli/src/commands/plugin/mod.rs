@@ -6,6 +6,7 @@ mod layout;
 mod list;
 mod new;
 mod order;
+mod template;
 
 use echo_core::config::Config;
 use echo_sdk::contract::host;
@@ -25,8 +26,12 @@ pub fn plugin(output: &Output, config: Config, command: PluginCommand) -> Comman
     match command {
         PluginCommand::List(args) => list::list(output, &layout, &args),
         PluginCommand::Show { name, json } => list::show(output, &layout, &name, json),
-        PluginCommand::New { name } => new::new(output, &layout, &name),
-        PluginCommand::Build { name, profile } => build::build(output, &layout, &name, profile),
+        PluginCommand::New { name, template, path } => {
+            new::new(output, &layout, &name, template, path.as_deref())
+        }
+        PluginCommand::Build { name, profile, path } => {
+            build::build(output, &layout, &name, profile, path.as_deref())
+        }
         PluginCommand::Activate { name, profile } => {
             activate::activate(output, &layout, &name, profile)
         }

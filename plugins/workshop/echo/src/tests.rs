@@ -1,4 +1,4 @@
-use echo_sdk::testing::{message, mock_with, request};
+use echo_sdk::testing::{example_faults, message, mock_with, request};
 
 use super::*;
 
@@ -9,17 +9,7 @@ fn echo() -> (Echo, echo_sdk::testing::Probe) {
 
 #[tokio::test]
 async fn the_manifests_examples_hold() {
-    for example in manifest().examples {
-        let (echo, probe) = echo();
-        let topic = Topic::new(&example.topic).unwrap();
-        assert!(manifest().subscriptions.iter().any(|pattern| pattern.matches(&topic)));
-        echo.process_message(&topic, &message(&example.data)).await.unwrap();
-        let said = probe.published().pop();
-        let topic = said.as_ref().map(|said| said.topic.to_string());
-        assert_eq!(topic, example.expect_topic, "{}", example.description);
-        let data = said.map(|said| said.message.json::<Value>().unwrap());
-        assert_eq!(data, example.expect_data, "{}", example.description);
-    }
+    assert_eq!(example_faults(&manifest(), Echo::new).await, [""; 0]);
 }
 
 #[tokio::test]
