@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use echo_core::config::Config;
+use echo_core::config::{Config, PluginSettingsError};
 use echo_core::schema::Schemas;
 use echo_core::{Host, HostError, ShutdownReport};
 use tokio::time::timeout;
@@ -49,6 +49,9 @@ pub async fn start(setup: &Setup<'_>, config: Config) -> Result<Host, Failure> {
 /// What does not fit together is for a person to mend; the rest is up to the surroundings.
 fn failure(error: HostError) -> Failure {
     match error {
+        HostError::Settings(PluginSettingsError::File { faults, .. }) => {
+            Failure::faults(vec![*faults])
+        }
         HostError::Registry(_) | HostError::Order(_) | HostError::Settings(_) => {
             Failure::usage(error)
         }

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use common::lines;
+use common::{Running, lines};
 
 /// The parts of the project that a plugin builds on, always in the same place, so that what cargo compiled
 /// there last time is not compiled again.
@@ -33,12 +33,17 @@ impl Project {
         Self(copy)
     }
 
-    fn command(&self, program: &str, args: &[&str]) -> Output {
+    fn output(&self, program: &str, args: &[&str]) -> Output {
+        self.command(program, args).output().unwrap()
+    }
+
+    fn command(&self, program: &str, args: &[&str]) -> Command {
         let mut command = Command::new(program);
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugin-target");
         command.args(args).current_dir(&self.0).env("CARGO_TARGET_DIR", target);
         command.env("CARGO_NET_OFFLINE", "true").env_remove("ECHO_URL").env_remove("ECHO_CONFIG");
-        command.output().unwrap()
+        command.env("XDG_STATE_HOME", self.0.join("state"));
+        command
     }
 
     /// Runs the program to a good end; gives its standard output.
@@ -49,7 +54,7 @@ impl Project {
 
     #[track_caller]
     fn succeeds(&self, program: &str, args: &[&str]) -> String {
-        let output = self.command(program, args);
+        let output = self.output(program, args);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
         assert!(output.status.success(), "{program} {args:?}\n{stdout}\n{stderr}");
@@ -140,10 +145,88 @@ fn a_new_plugin_builds_passes_its_test_and_answers() {
     let reason = lines(&dead)[0]["message"]["data"]["reason"].as_str().unwrap().to_owned();
     assert!(reason.contains("a greeting takes"), "{reason}");
 
+    let shown = project.echo_core(&["plugin", "show", "warm-greeter"]);
+    for words in ["  abi       1.", "  hash      ", "  status    enabled", "  examples  2"] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+    assert!(!shown.contains("on host"), "{shown}");
+
     // A plugin that is at work is built anew without disturbing whoever has it loaded.
     project.echo_core(&["plugin", "build", "warm-greeter"]);
     project.echo_core(&["plugin", "deactivate", "warm-greeter"]);
     let request = ["request", "--local", topic, "{}"];
-    let refused = project.command(env!("CARGO_BIN_EXE_echo-core"), &request);
+    let refused = project.output(env!("CARGO_BIN_EXE_echo-core"), &request);
     assert_eq!(refused.status.code(), Some(3));
+}
+
+#[test]
+fn the_examples_are_held_against_the_built_library() {
+    let project = Project::new("examples");
+    project.echo_core(&["plugin", "new", "tested"]);
+    project.echo_core(&["plugin", "build", "tested"]);
+    let passed = project.echo_core(&["plugin", "test", "tested"]);
+    assert!(passed.contains("pass A name is greeted.\n"), "{passed}");
+    assert!(passed.ends_with("2 of 2 examples passed\n"), "{passed}");
+
+    let manifest = project.0.join("plugins/workshop/tested/manifest.json");
+    let text = fs::read_to_string(&manifest).unwrap();
+    let wrong = r#""expect_data": { "text": "Goodbye, Ada!" }"#;
+    let text = text.replace(r#""expect_data": { "text": "Hello, Ada!" }"#, wrong);
+    fs::write(
+        &manifest,
+        text.replace(r#""expect_status": "failed""#, r#""expect_status": "error""#),
+    )
+    .unwrap();
+    project.echo_core(&["plugin", "build", "tested"]);
+    let program = env!("CARGO_BIN_EXE_echo-core");
+    let failed = project.output(program, &["plugin", "test", "tested"]);
+    let said = String::from_utf8(failed.stdout).unwrap();
+    assert_eq!(failed.status.code(), Some(1), "{said}");
+    for words in [
+        "FAIL A name is greeted.",
+        r#"is {"text":"Hello, Ada!"}, not {"text":"Goodbye, Ada!"}"#,
+        "the status is `failed` (a greeting takes {\"name\": …}), not `error`",
+        "0 of 2 examples passed",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let json = project.output(program, &["plugin", "test", "tested", "--json"]);
+    let outcomes: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(
+        (&outcomes[0]["passed"], &outcomes[0]["status"]),
+        (&false.into(), &"acknowledged".into())
+    );
+    let missing = project.output(program, &["plugin", "test", "tested", "production"]);
+    assert_eq!(missing.status.code(), Some(2));
+}
+
+#[test]
+fn a_running_host_shows_its_plugin() {
+    let project = Project::new("shown");
+    project.echo_core(&["plugin", "new", "shown", "--template", "processor"]);
+    project.echo_core(&["plugin", "build", "shown"]);
+    project.echo_core(&["plugin", "activate", "shown"]);
+    let mut serve = project.command(env!("CARGO_BIN_EXE_echo-core"), &["serve"]);
+    serve.env("ECHO_GATEWAY__NATS", "127.0.0.1:0").env("ECHO_GATEWAY__HTTP", "127.0.0.1:0");
+    let mut host = Running::spawn(serve);
+    host.until_out("ready");
+    let order = ["request", "plugin.shown.north.ordered", r#"{"pieces":2,"cents":5}"#];
+    assert_eq!(lines(&project.echo_core(&order))[0]["text"], "0.10 EUR");
+    let shown = project.echo_core(&["plugin", "show", "shown"]);
+    let (file, running) = shown.split_once("on host").unwrap();
+    let hash = |text: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix("  hash      "));
+        line.unwrap().to_owned()
+    };
+    assert_eq!(hash(file), hash(running));
+    for words in ["  state     running since", "  abi       1.", "  workers   1 of 1 to 8"] {
+        assert!(running.contains(words), "{words}: {shown}");
+    }
+    assert!(running.contains("1 accepted, 1 acknowledged, 0 retried"), "{shown}");
+    let json = project.echo_core(&["plugin", "show", "shown", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["hosts"][0]["library"]["hash"], json["library"]["hash"]);
+    assert_eq!(json["hosts"][0]["health"]["state"], "unchecked");
+    host.signal("TERM");
+    assert_eq!(host.end().code, 0);
 }

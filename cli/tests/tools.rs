@@ -27,8 +27,11 @@ fn plugin_list_and_show_read_manifests() {
     assert_eq!(status("notes"), "refused");
     let shown = folder.expect(0, &["plugin", "show", "process"]);
     assert!(shown.stdout.contains("service.exec.local"), "{}", shown.stdout);
-    let manifest = folder.expect(0, &["plugin", "show", "process", "--json"]).json();
-    assert_eq!(manifest["type"], "service");
+    let shown = folder.expect(0, &["plugin", "show", "process", "--json"]).json();
+    assert_eq!(
+        (&shown["manifest"]["type"], &shown["status"]),
+        (&"service".into(), &"built_in".into())
+    );
     let unknown = folder.expect(2, &["plugin", "show", "proces"]);
     assert!(unknown.stderr.contains("did you mean `process`"), "{}", unknown.stderr);
 }

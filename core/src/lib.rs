@@ -14,6 +14,8 @@ pub mod library;
 pub mod middleware;
 pub mod schema;
 pub mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 mod actor;
 mod current;

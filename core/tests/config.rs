@@ -5,7 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use echo_core::Host;
-use echo_core::config::{Config, ConfigError, DEFAULT_CONFIG, FILE_NAMES, LogFormat};
+use echo_core::config::{
+    Config, ConfigError, DEFAULT_CONFIG, FILE_NAMES, LogFormat, PluginSettingsError,
+};
 use echo_sdk::{Manifest, WorkerPoolConfig};
 use serde_json::json;
 
@@ -316,4 +318,90 @@ fn settings_that_do_not_fit_the_plugin_are_refused() {
         let error = config.plugin_setup(&manifest()).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
     }
+}
+
+/// A manifest with a schema of its configuration.
+fn strict() -> Manifest {
+    let mut manifest = manifest();
+    manifest.config = json!({ "greeting": "hi", "times": 1, "tone": { "warm": true } })
+        .as_object()
+        .cloned()
+        .unwrap();
+    manifest.config_schema = Some(json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["greeting", "times"],
+        "properties": {
+            "greeting": { "type": "string", "minLength": 1 },
+            "times": { "description": "How often.", "type": "integer", "minimum": 1 },
+            "tone": {
+                "type": "object",
+                "additionalProperties": false,
+                "required": ["warm"],
+                "properties": { "warm": { "type": "boolean" }, "loud": { "type": "boolean" } },
+            },
+        },
+    }));
+    manifest
+}
+
+#[test]
+fn a_plugins_configuration_is_held_against_its_schema_at_its_line() {
+    let text = "\
+[[plugins.register]]
+id = 'other'
+
+[[plugins.register]]
+id = 'greeter'
+worker_pool = { min_workers = 1 }
+[plugins.register.config]
+greting = 'hello'
+times = 0
+tone = { loud = 'yes' }
+";
+    let config = Config::parse("echo-core.toml", text).unwrap();
+    let error = config.plugin_setup(&strict()).unwrap_err();
+    let PluginSettingsError::File { plugin, faults } = &error else { panic!("{error:?}") };
+    assert_eq!(plugin, "greeter");
+    let places: Vec<_> = faults.iter().map(|fault| (fault.line, fault.key.as_str())).collect();
+    let at = |key: &str| format!("plugins.register[1].config.{key}");
+    let expected = [(8, at("greting")), (9, at("times")), (10, at("tone.loud"))];
+    assert_eq!(places, expected.each_ref().map(|(line, key)| (*line, key.as_str())));
+    let told = error.to_string();
+    assert!(told.contains("echo-core.toml:9:9: ") && told.contains("greeter"), "{told}");
+
+    let fitting =
+        text.replace("greting", "greeting").replace("= 0", "= 2").replace("'yes'", "true");
+    let config = Config::parse("echo-core.toml", &fitting).unwrap();
+    let setup = config.plugin_setup(&strict()).unwrap();
+    let tone = json!({ "warm": true, "loud": true });
+    assert_eq!(json!(setup.config), json!({ "greeting": "hello", "times": 2, "tone": tone }));
+}
+
+#[test]
+fn what_is_in_no_file_is_checked_too() {
+    let mut unsound = strict();
+    unsound.config.remove("times");
+    let error = Config::default().plugin_setup(&unsound).unwrap_err().to_string();
+    assert!(error.contains("missing key `times`") && error.contains("How often."), "{error}");
+    let register = "[[plugins.register]]\nid = 'greeter'\nenabled = true\n";
+    let config = Config::parse("echo-core.toml", register).unwrap();
+    let error = config.plugin_setup(&unsound).unwrap_err().to_string();
+    assert!(error.contains("echo-core.toml:1:1: missing key `times`"), "{error}");
+    unsound.config_schema = Some(json!({ "type": "nothing" }));
+    let error = config.plugin_setup(&unsound).unwrap_err();
+    assert!(matches!(error, PluginSettingsError::Schema { .. }), "{error}");
+    assert!(Config::default().plugin_setup(&strict()).is_ok());
+}
+
+#[test]
+fn a_variable_of_the_environment_keeps_the_lines_of_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "[[plugins.register]]\nid = 'greeter'\ntype = 'chaos'\n";
+    std::fs::write(folder.path().join("echo-core.toml"), text).unwrap();
+    let variable = ("ECHO_TELEMETRY__LOG".to_owned(), "debug".to_owned());
+    let config = Config::load_from(folder.path(), None, [variable]).unwrap();
+    assert_eq!(config.telemetry.log, "debug");
+    let error = config.plugin_setup(&strict()).unwrap_err().to_string();
+    assert!(error.contains("echo-core.toml:3:8: `greeter` is of type `custom`"), "{error}");
 }

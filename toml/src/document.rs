@@ -98,6 +98,16 @@ impl Document {
         }
     }
 
+    /// The same file with another value at `pointer`, such as what stands there under defaults from elsewhere. What the
+    /// file itself holds of it keeps its place; faults of the rest point at what is around it.
+    #[must_use]
+    pub fn with_value(mut self, pointer: &str, value: Value) -> Self {
+        if let Some(there) = self.value.pointer_mut(pointer) {
+            *there = value;
+        }
+        self
+    }
+
     /// Reads the data as a `T`.
     ///
     /// # Errors
@@ -122,10 +132,10 @@ impl Document {
     }
 
     /// The same, pointing at the key instead of its value.
-    pub(crate) fn fault_at_key(&self, pointer: &str, message: String) -> Fault {
+    pub fn fault_at_key(&self, pointer: &str, message: impl Into<String>) -> Fault {
         let place = self.place(pointer);
         let span = place.and_then(|place| place.key.clone().or_else(|| place.value.clone()));
-        self.fault(span.unwrap_or_default(), self.key(pointer), message)
+        self.fault(span.unwrap_or_default(), self.key(pointer), message.into())
     }
 
     /// Refuses the file if there are faults.

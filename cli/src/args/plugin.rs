@@ -1,6 +1,7 @@
 //! What can be asked about plugins.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -11,13 +12,16 @@ use super::{At, TableArgs};
 pub enum PluginCommand {
     /// Lists the built-in plugins, the enabled ones and the libraries that are built.
     List(TableArgs),
-    /// Shows a plugin's manifest.
+    /// Shows a plugin: its manifest and library, and how it is on the hosts that run.
     Show {
         /// The plugin.
         name: String,
         /// Prints JSON.
         #[arg(long)]
         json: bool,
+        /// The host; where none is named and none runs, only the files are shown.
+        #[command(flatten)]
+        at: At,
     },
     /// Writes a plugin that builds and passes its tests.
     New {
@@ -40,6 +44,20 @@ pub enum PluginCommand {
         /// The folder of its sources; without it, plugins/workshop/NAME.
         #[arg(long, value_name = "DIR")]
         path: Option<PathBuf>,
+    },
+    /// Gives a built plugin the examples of its manifest, each in a host of its own, and says which of them hold.
+    Test {
+        /// The plugin.
+        name: String,
+        /// Which of its libraries.
+        #[arg(value_enum, default_value_t)]
+        profile: Profile,
+        /// How long the plugin may take for one example.
+        #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = echo_sdk::duration::parse)]
+        timeout: Duration,
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Puts a built library into plugins/enabled, from where hosts load it.
     Activate {

@@ -48,7 +48,8 @@ fn set(schema: &Schema, config: &Config, name: &str, text: &str) -> Result<Confi
     if let Some(place) = tree.pointer_mut(&format!("/{}", keys.join("/"))) {
         *place = value;
     }
-    serde_json::from_value(tree).map_err(|error| error.to_string())
+    let set: Config = serde_json::from_value(tree).map_err(|error| error.to_string())?;
+    Ok(Config { source: config.source.clone(), ..set })
 }
 
 /// What the text means for the key: itself, or else the number, `true` or `false` that it reads as.

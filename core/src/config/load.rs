@@ -8,7 +8,8 @@ use echo_sdk::{WorkerPoolConfig, is_name};
 use echo_toml::{Document, Faults, Schema, SchemaError};
 use tracing_subscriber::EnvFilter;
 
-use super::plugins::pool_fault;
+use super::settings::pool_fault;
+use super::source::Source;
 use super::{Config, environment};
 
 /// The commented configuration of all keys with their defaults; what `echo-core init` writes.
@@ -100,7 +101,7 @@ impl Config {
         let config: Self = document.decode()?;
         let faults = config.faults().into_iter();
         document.refuse(faults.map(|(at, fault)| document.fault_at(&at, fault)).collect())?;
-        Ok(config)
+        Ok(Self { source: Source::new(document), ..config })
     }
 
     /// Checks a configuration that was changed after it was read, or put together in code.

@@ -14,10 +14,14 @@ mod middleware;
 mod plugins;
 mod schemas;
 mod sections;
+mod settings;
 mod size;
+mod source;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use source::Source;
 
 pub use bus::{BusConfig, BusUrl, BusUrlError, NatsConfig, StreamStorage};
 pub use durable::{DurableConfig, DurableSync, DurableSyncError};
@@ -27,9 +31,10 @@ pub use gateway::{
 };
 pub use load::{ConfigError, DEFAULT_CONFIG, FILE_NAMES};
 pub use middleware::{BuiltIn, MiddlewareSettings};
-pub use plugins::{PluginSettings, PluginSettingsError, PluginSetup, PluginsConfig, PoolSettings};
+pub use plugins::{PluginSettings, PluginsConfig, PoolSettings};
 pub use schemas::{SchemasConfig, UnknownSchema};
 pub use sections::{DeliveryConfig, LogFormat, RunConfig, ShutdownConfig, TelemetryConfig};
+pub use settings::{PluginSettingsError, PluginSetup};
 
 /// All that can be set about a host.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -53,4 +58,7 @@ pub struct Config {
     pub shutdown: ShutdownConfig,
     /// Logs, traces and metrics.
     pub telemetry: TelemetryConfig,
+    /// The file that it was read from, for faults that show late.
+    #[serde(skip)]
+    source: Source,
 }

@@ -16,7 +16,7 @@ use echo_sdk::contract::dead::{
     DeadReplays,
 };
 use echo_sdk::contract::host::{
-    self, Answer, PluginOrder, PluginOrdered, Said, TopicsQuestion, TopicsReply,
+    self, Answer, PluginOrder, PluginOrdered, PluginShown, Said, TopicsQuestion, TopicsReply,
 };
 use echo_sdk::contract::schema::{self, SchemaList};
 use echo_sdk::{
@@ -40,8 +40,9 @@ const AT_ONCE: usize = 32;
 const WAITING: usize = 1024;
 
 /// What is asked for. Each is subscribed to by itself, so that a question that nobody knows is heard by nobody.
-const QUESTIONS: [&str; 13] = [
+const QUESTIONS: [&str; 14] = [
     host::TOPICS,
+    host::SHOW,
     host::PAUSE,
     host::RESUME,
     host::RESET,
@@ -123,6 +124,13 @@ impl Shared {
                     async |_| self.topics().await,
                 )
                 .await;
+            }
+            host::SHOW => {
+                let shown = match read::<PluginOrder>(message) {
+                    Ok(PluginOrder { plugin }) => self.shown(&plugin).await,
+                    Err(fault) => Err(fault),
+                };
+                self.say(message, shown).await;
             }
             dead::LIST => {
                 let asked = read::<DeadList>(message);
@@ -239,6 +247,15 @@ impl Shared {
             slot.lag = lag;
         }
         TopicsReply { at, slots }
+    }
+
+    async fn shown(&self, plugin: &str) -> Result<PluginShown, Fault> {
+        let (mut shown, slot) = {
+            let managed = self.managed(plugin)?;
+            (managed.shown().await, Arc::clone(managed.slot()))
+        };
+        shown.slot.lag = lags(&[slot]).await.pop().flatten();
+        Ok(shown)
     }
 
     async fn order(&self, order: &str, plugin: String) -> Result<PluginOrdered, Fault> {

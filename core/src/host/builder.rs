@@ -7,7 +7,7 @@ use std::sync::Arc;
 use echo_bus::Transport;
 use echo_sdk::{BaseMessage, Manifest, Plugin, PluginContext, PluginError};
 
-use super::candidate::{BuiltIn, Candidate, find_libraries};
+use super::candidate::{BuiltIn, Candidate, find_libraries, for_nobody};
 use super::local_bus;
 use super::starting::Starting;
 use super::{Host, HostError};
@@ -106,6 +106,8 @@ impl HostBuilder {
         let (libraries, refused) = find_libraries(starting.config(), self.enabled_dir.as_deref());
         refused.into_iter().for_each(|refused| starting.refuse(refused));
         candidates.extend(libraries);
+        let nobody = for_nobody(starting.config(), &candidates);
+        nobody.into_iter().for_each(|refused| starting.refuse(refused));
         starting.run(candidates).await
     }
 }

@@ -69,16 +69,54 @@ pub(super) fn find_libraries(
             }),
         }
     }
+    let mut paths: Vec<(PathBuf, Option<&str>)> =
+        paths.into_iter().map(|path| (path, None)).collect();
     let registered = config.plugins.register.iter().filter(|settings| settings.enabled);
-    paths.extend(registered.filter_map(|settings| settings.library.clone()));
-    for path in paths {
-        match library::manifest(&path) {
+    let named = registered.filter_map(|it| Some((it.library.clone()?, Some(it.id.as_str()))));
+    paths.extend(named);
+    for (path, id) in paths {
+        match read(&path, id) {
             Ok(manifest) => candidates.push(Candidate { manifest, source: Source::Library(path) }),
-            Err(error) => refused
-                .push(Refused { file: path.display().to_string(), reason: error.to_string() }),
+            Err(reason) => refused.push(Refused { file: path.display().to_string(), reason }),
         }
     }
     (candidates, refused)
+}
+
+/// The manifest of a library, which has this name where the configuration gives it one.
+fn read(path: &Path, id: Option<&str>) -> Result<Manifest, String> {
+    let manifest = library::manifest(path).map_err(|error| error.to_string())?;
+    match id {
+        Some(id) if id != manifest.name => {
+            let name = &manifest.name;
+            Err(format!(
+                "`plugins.register` calls it `{id}`, and its manifest `{name}`; write that as `id`"
+            ))
+        }
+        _ => Ok(manifest),
+    }
+}
+
+/// Settings of the configuration that are for no plugin, by the name that they give.
+pub(super) fn for_nobody(config: &Config, candidates: &[Candidate]) -> Vec<Refused> {
+    let settings = config.plugins.register.iter();
+    let unknown = settings.filter(|it| {
+        // A library that is named and is no plugin was refused as such.
+        it.enabled && it.library.is_none() && !candidates.iter().any(|known| known.name() == it.id)
+    });
+    let names = || candidates.iter().map(Candidate::name);
+    let refused = unknown.map(|settings| {
+        let id = &settings.id;
+        let way_out = match echo_toml::nearest(id, names()) {
+            Some(nearest) => format!("did you mean `{nearest}`?"),
+            None => "name its library with `library`, or enable it".to_owned(),
+        };
+        let reason = format!(
+            "`plugins.register` has settings for `{id}`, and there is no such plugin; {way_out}"
+        );
+        Refused { file: id.clone(), reason }
+    });
+    refused.collect()
 }
 
 /// The files of a folder, by name, those that begin with a dot aside; a folder that is not there is empty.

@@ -61,8 +61,9 @@ pub(super) fn hash(file: &[u8]) -> String {
     text
 }
 
-/// Checks that the file is a library for this machine and this version of the boundary; its manifest.
-pub(super) fn inspect(file: &[u8]) -> Result<Manifest, Fault> {
+/// Checks that the file is a library for this machine and this version of the boundary; its manifest, and the version of
+/// the boundary that it was built for.
+pub(super) fn inspect(file: &[u8]) -> Result<(Manifest, (u32, u32)), Fault> {
     if !file.starts_with(&ELFMAG) {
         return Err(Fault::NotElf);
     }
@@ -82,7 +83,7 @@ pub(super) fn inspect(file: &[u8]) -> Result<Manifest, Fault> {
     }
     complete(file, header, endian)?;
     let note = note(file, header, endian).ok_or(Fault::NoNote)?;
-    manifest(note)
+    read_note(note)
 }
 
 fn header(file: &[u8]) -> Result<&FileHeader64<Endianness>, Fault> {
@@ -130,7 +131,8 @@ fn note<'a>(
     None
 }
 
-fn manifest(note: &[u8]) -> Result<Manifest, Fault> {
+/// The manifest, and the version of the boundary.
+fn read_note(note: &[u8]) -> Result<(Manifest, (u32, u32)), Fault> {
     let (major, rest) = note.split_first_chunk().ok_or(Fault::NoNote)?;
     let (minor, json) = rest.split_first_chunk().ok_or(Fault::NoNote)?;
     let found = (u32::from_ne_bytes(*major), u32::from_ne_bytes(*minor));
@@ -138,7 +140,7 @@ fn manifest(note: &[u8]) -> Result<Manifest, Fault> {
         return Err(Fault::Version { found });
     }
     let json = std::str::from_utf8(json).map_err(|_| Fault::ManifestNotUtf8)?;
-    Manifest::from_json(json).map_err(Fault::Manifest)
+    Ok((Manifest::from_json(json).map_err(Fault::Manifest)?, found))
 }
 
 fn name_of(machine: Machine, endian: Endianness) -> String {

@@ -28,6 +28,7 @@ mod threads;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use echo_sdk::contract::host::LibraryInfo;
 use echo_sdk::{Manifest, PluginContext};
 use tokio::runtime::Handle;
 
@@ -64,7 +65,24 @@ pub fn load(
 /// [`LibraryError`] that names the file and what is wrong with it.
 pub fn manifest(path: &Path) -> Result<Manifest, LibraryError> {
     let inspected = file::read(path).and_then(|file| file::inspect(&file));
+    let manifest = inspected.map(|(manifest, _)| manifest);
+    manifest.map_err(|fault| LibraryError { path: path.to_owned(), fault })
+}
+
+/// Says of the library at `path` what is told of one that is loaded; nothing of the library runs.
+///
+/// # Errors
+/// [`LibraryError`] that names the file and what is wrong with it.
+pub fn inspect(path: &Path) -> Result<(Manifest, LibraryInfo), LibraryError> {
+    let inspected = file::read(path).and_then(|file| {
+        let (manifest, abi) = file::inspect(&file)?;
+        Ok((manifest, info(path, file::hash(&file), abi)))
+    });
     inspected.map_err(|fault| LibraryError { path: path.to_owned(), fault })
+}
+
+fn info(path: &Path, hash: String, (major, minor): (u32, u32)) -> LibraryInfo {
+    LibraryInfo { file: path.display().to_string(), hash, abi: format!("{major}.{minor}") }
 }
 
 fn load_file(
@@ -72,7 +90,7 @@ fn load_file(
     context: impl FnOnce(&Manifest) -> PluginContext,
 ) -> Result<LoadedLibrary, Fault> {
     let file = file::read(path)?;
-    let manifest = file::inspect(&file)?;
+    let (manifest, abi) = file::inspect(&file)?;
     let hash = file::hash(&file);
     let before = Bystanders::now();
     let threads = Threads::start(&manifest).map_err(Fault::Threads)?;
@@ -89,7 +107,7 @@ fn load_file(
         Ok(instance) => {
             let plugin = LibraryPlugin::new(instance, threads.handle().clone());
             let path = path.to_owned();
-            Ok(LoadedLibrary { manifest, path, hash, plugin, threads, mapping, before })
+            Ok(LoadedLibrary { manifest, path, hash, abi, plugin, threads, mapping, before })
         }
         Err(fault) => {
             // What still holds the context may still run, so its code has to stay.
@@ -116,6 +134,7 @@ pub struct LoadedLibrary {
     manifest: Manifest,
     path: PathBuf,
     hash: String,
+    abi: (u32, u32),
     plugin: LibraryPlugin,
     threads: Threads,
     mapping: Mapping,
@@ -144,6 +163,11 @@ impl LoadedLibrary {
         &self.hash
     }
 
+    /// What is told of it: the file, its hash, and the version of the boundary that it was built for.
+    pub fn info(&self) -> LibraryInfo {
+        info(&self.path, self.hash.clone(), self.abi)
+    }
+
     /// Where the plugin's workers have to run: on the threads that belong to this library.
     pub fn runtime(&self) -> &Handle {
         self.threads.handle()
@@ -155,7 +179,7 @@ impl LoadedLibrary {
     /// [`Plugin::shutdown`](echo_sdk::Plugin::shutdown), with every clone of the plugin gone, and where blocking
     /// is allowed. What cannot be taken out safely stays where it is, and the report says why.
     pub fn unload(self) -> UnloadReport {
-        let Self { manifest, path, hash, plugin, threads, mapping, before } = self;
+        let Self { manifest, path, hash, plugin, threads, mapping, before, .. } = self;
         let timeout = manifest.worker_pool.shutdown_timeout;
         let instance = plugin.into_instance();
         let host = Arc::clone(instance.host());

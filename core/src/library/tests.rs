@@ -220,7 +220,7 @@ const LEAST: &str = r#"{"name":"tiny","version":"1.0.0","description":"d"}"#;
 
 #[test]
 fn the_note_tells_the_manifest() {
-    assert_eq!(file::inspect(&tiny(LEAST)).unwrap().name, "tiny");
+    assert_eq!(file::inspect(&tiny(LEAST)).unwrap().0.name, "tiny");
     assert!(matches!(file::inspect(&tiny("{}")), Err(Fault::Manifest(_))));
     let cut = tiny(LEAST).len() - 8;
     assert!(matches!(file::inspect(&tiny(LEAST)[..cut]), Err(Fault::Truncated { .. })));

@@ -1,5 +1,7 @@
 //! One plugin through its life.
 
+mod shown;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -3,11 +3,15 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use serde_json::Value;
+
 use super::system::PluginStatus;
-use crate::Pattern;
+use crate::{Health, Manifest, Pattern, WorkerPoolConfig};
 
 /// Asks for the slots, what they subscribe to and what they have counted.
 pub const TOPICS: &str = "system.topics.list";
+/// Asks for all that there is to say of a plugin.
+pub const SHOW: &str = "system.plugin.show";
 /// Lets a plugin's messages wait.
 pub const PAUSE: &str = "system.plugin.pause";
 /// Lets them flow again.
@@ -131,6 +135,43 @@ pub struct PluginOrdered {
     pub plugin: String,
     /// Where it is in its life now.
     pub status: PluginStatus,
+}
+
+/// A plugin, as the host that runs it sees it. What it is set to is not told: that may hold secrets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct PluginShown {
+    /// The slot with what it holds and has counted.
+    pub slot: SlotInfo,
+    /// Since when the plugin is in its status.
+    pub since: DateTime<Utc>,
+    /// Why it is, where something went wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What it was loaded from; nothing where it is linked into the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub library: Option<LibraryInfo>,
+    /// The worker pool that it has, its manifest's under the host's settings.
+    pub pool: WorkerPoolConfig,
+    /// How it says it is.
+    pub health: Health,
+    /// Figures of its own.
+    #[serde(default)]
+    pub metrics: Value,
+    /// What it says of itself.
+    pub manifest: Manifest,
+}
+
+/// A library that a plugin was loaded from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct LibraryInfo {
+    /// The file, as the host names it.
+    pub file: String,
+    /// The SHA-256 of the file as it was loaded, in hexadecimal digits.
+    pub hash: String,
+    /// The version of the boundary that it was built for: `1.1`.
+    pub abi: String,
 }
 
 #[cfg(test)]

@@ -156,6 +156,8 @@ topic_list! {
     Event system::HOST_STOPPING, system::HostEvent, "The host takes no more and drains.";
     Request host::TOPICS, host::TopicsQuestion => host::Answer<host::TopicsReply>,
         "Asks for the slots: what they subscribe to, hold and have counted.";
+    Request host::SHOW, host::PluginOrder => host::Answer<host::PluginShown>,
+        "Asks for all that there is to say of a plugin.";
     Request host::PAUSE, host::PluginOrder => host::Answer<host::PluginOrdered>,
         "Lets a plugin's messages wait.";
     Request host::RESUME, host::PluginOrder => host::Answer<host::PluginOrdered>,

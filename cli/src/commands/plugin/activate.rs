@@ -67,19 +67,25 @@ pub fn deactivate(output: &Output, layout: &Layout, name: &str) -> CommandResult
 
 fn enable(layout: &Layout, name: &str, profile: Profile) -> Result<PathBuf, ActivateError> {
     super::check_name(name).map_err(|_| ActivateError::NotEnabled(name.to_owned()))?;
-    let library = layout.library(name, profile);
-    if !library.is_file() {
-        return Err(ActivateError::NoLibrary {
-            plugin: name.to_owned(),
-            library: layout.shown(&library).to_string(),
-            profile: profile.folder(),
-        });
-    }
+    built(layout, name, profile)?;
     let link = layout.enabled().join(name);
     refuse_other(&link)?;
     replace_link(&layout.link_target(name, profile), &link)
         .map_err(|source| ActivateError::Io { path: link.clone(), source })?;
     Ok(link)
+}
+
+/// The library of a plugin, which has to be there.
+///
+/// # Errors
+/// [`ActivateError::NoLibrary`].
+pub fn built(layout: &Layout, name: &str, profile: Profile) -> Result<PathBuf, ActivateError> {
+    let library = layout.library(name, profile);
+    if library.is_file() {
+        return Ok(library);
+    }
+    let library = layout.shown(&library).to_string();
+    Err(ActivateError::NoLibrary { plugin: name.to_owned(), library, profile: profile.folder() })
 }
 
 /// The link changes at once from old to new: no host finds it missing.

@@ -1,4 +1,4 @@
-//! `plugin list` and `plugin show`: what manifests say, without running anything.
+//! `plugin list`: what manifests say, without running anything.
 
 use std::path::{Path, PathBuf};
 
@@ -10,32 +10,35 @@ use crate::args::{Profile, TableArgs};
 use crate::builtin;
 use crate::exit::{CommandResult, Exit, Failure};
 use crate::libraries::{self, files};
-use crate::output::{Output, Palette, Style};
+use crate::output::{Output, Palette};
 use crate::table::table;
 
 /// A plugin, or a file that should be one.
 #[derive(Debug, Serialize)]
-struct Listed {
-    name: String,
+pub struct Listed {
+    /// Its name, or the file's.
+    pub name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<String>,
-    status: Status,
+    /// What becomes of it.
+    pub status: Status,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<String>,
     /// The library; a built-in plugin has none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    path: Option<PathBuf>,
+    pub path: Option<PathBuf>,
     /// Why it cannot be loaded.
     #[serde(skip_serializing_if = "Option::is_none")]
-    fault: Option<String>,
+    pub fault: Option<String>,
+    /// What it says of itself.
     #[serde(skip)]
-    manifest: Option<Manifest>,
+    pub manifest: Option<Manifest>,
 }
 
 /// What becomes of a plugin when a host starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Status {
+pub enum Status {
     /// It is part of the program.
     BuiltIn,
     /// Hosts load it.
@@ -47,7 +50,8 @@ enum Status {
 }
 
 impl Status {
-    fn word(self) -> &'static str {
+    /// The status as it stands in tables.
+    pub fn word(self) -> &'static str {
         match self {
             Self::BuiltIn => "built-in",
             Self::Enabled => "enabled",
@@ -55,14 +59,6 @@ impl Status {
             Self::Refused => "refused",
         }
     }
-}
-
-/// There is no such plugin.
-#[derive(Debug, thiserror::Error)]
-#[error("there is no plugin `{name}`; {way_out}")]
-struct UnknownPlugin {
-    name: String,
-    way_out: String,
 }
 
 /// Lists all that there are.
@@ -77,35 +73,8 @@ pub fn list(output: &Output, layout: &Layout, args: &TableArgs) -> CommandResult
     Ok(Exit::Success)
 }
 
-/// Shows the manifest of one.
-pub fn show(output: &Output, layout: &Layout, name: &str, json: bool) -> CommandResult {
-    let plugins = collect(layout);
-    let Some(plugin) = plugins.iter().find(|plugin| plugin.name == name) else {
-        return Err(Failure::usage(unknown(name, &plugins)));
-    };
-    let Some(manifest) = &plugin.manifest else {
-        return Err(Failure::usage(plugin.fault.clone().unwrap_or_default()));
-    };
-    let printed = if json {
-        output.json(manifest)
-    } else {
-        output.result(show_one(manifest, plugin, layout, output.out))
-    };
-    printed.map_err(Failure::surroundings)?;
-    Ok(Exit::Success)
-}
-
-fn unknown(name: &str, plugins: &[Listed]) -> UnknownPlugin {
-    let names = || plugins.iter().map(|plugin| plugin.name.as_str());
-    let way_out = match echo_toml::nearest(name, names()) {
-        Some(nearest) => format!("did you mean `{nearest}`?"),
-        None => format!("there are {}", echo_toml::list(names(), "and")),
-    };
-    UnknownPlugin { name: name.to_owned(), way_out }
-}
-
 /// Built-in plugins, then those that hosts load, then those that only are built.
-fn collect(layout: &Layout) -> Vec<Listed> {
+pub fn collect(layout: &Layout) -> Vec<Listed> {
     let mut plugins: Vec<Listed> = builtin::manifests()
         .into_iter()
         .map(|manifest| Listed::of(manifest, Status::BuiltIn, None))
@@ -168,36 +137,6 @@ fn show_all(plugins: &[Listed], layout: &Layout, palette: Palette) -> String {
     table(palette, ["NAME", "VERSION", "STATUS", "LIBRARY", "DESCRIPTION"], rows)
 }
 
-fn show_one(manifest: &Manifest, plugin: &Listed, layout: &Layout, palette: Palette) -> String {
-    let pool = &manifest.worker_pool;
-    let library = plugin.path.as_ref().map(|path| layout.shown(path).to_string());
-    let list =
-        |items: Vec<String>| if items.is_empty() { "-".to_owned() } else { items.join(", ") };
-    let lines = [
-        ("version", manifest.version.clone()),
-        ("about", manifest.description.clone()),
-        ("status", plugin.status.word().to_owned()),
-        ("library", library.unwrap_or_else(|| "-".to_owned())),
-        ("handles", list(manifest.subscriptions.iter().map(|it| it.as_str().to_owned()).collect())),
-        (
-            "needs",
-            list(manifest.dependencies.iter().map(|(name, v)| format!("{name} {v}")).collect()),
-        ),
-        ("services", list(manifest.services.iter().map(|it| it.service_type.clone()).collect())),
-        ("workers", format!("{} to {}", pool.min_workers, pool.max_workers)),
-        ("queue", format!("{} messages", pool.queue_size)),
-        ("config", serde_json::Value::Object(manifest.config.clone()).to_string()),
-    ];
-    let mut text = palette.paint(Style::Strong, &manifest.name) + "\n";
-    for (name, value) in lines {
-        text.push_str(&format!(
-            "  {} {value}\n",
-            palette.paint(Style::Dim, format_args!("{name:<9}"))
-        ));
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,7 +155,5 @@ mod tests {
         let refused = &plugins[3];
         assert_eq!(refused.status, Status::Refused);
         assert!(refused.about().contains("notes.txt"), "{refused:?}");
-        let nearest = unknown("proces", &plugins).to_string();
-        assert!(nearest.contains("did you mean `process`?"), "{nearest}");
     }
 }

@@ -1,4 +1,4 @@
-//! `plugin`: lists, writes, builds and activates plugins, and orders those of running hosts about.
+//! `plugin`: lists, writes, builds, tests and activates plugins, and orders those of running hosts about.
 
 mod activate;
 mod build;
@@ -6,13 +6,15 @@ mod layout;
 mod list;
 mod new;
 mod order;
+mod show;
 mod template;
+mod test;
 
 use echo_core::config::Config;
 use echo_sdk::contract::host;
 
 use crate::args::PluginCommand;
-use crate::commands::talking;
+use crate::commands::{hosting, talking};
 use crate::exit::{CommandResult, Failure};
 use crate::output::Output;
 
@@ -22,23 +24,31 @@ use order::order;
 /// Does what was asked.
 pub fn plugin(output: &Output, config: Config, command: PluginCommand) -> CommandResult {
     let layout = Layout::here(&config.plugins).map_err(Failure::surroundings)?;
-    let order = |topic, args| talking(output, config, async |it| order(it, topic, args).await);
+    let order =
+        |config, topic, args| talking(output, config, async |it| order(it, topic, args).await);
     match command {
         PluginCommand::List(args) => list::list(output, &layout, &args),
-        PluginCommand::Show { name, json } => list::show(output, &layout, &name, json),
+        PluginCommand::Show { name, json, at } => {
+            let url = at.url.as_deref();
+            talking(output, config, async |it| show::show(it, &layout, &name, json, url).await)
+        }
         PluginCommand::New { name, template, path } => {
             new::new(output, &layout, &name, template, path.as_deref())
         }
         PluginCommand::Build { name, profile, path } => {
             build::build(output, &layout, &name, profile, path.as_deref())
         }
+        PluginCommand::Test { name, profile, timeout, json } => {
+            let asked = test::Asked { name, profile, timeout, json };
+            hosting(output, config, async |it| test::test(it, &layout, &asked).await)
+        }
         PluginCommand::Activate { name, profile } => {
             activate::activate(output, &layout, &name, profile)
         }
         PluginCommand::Deactivate { name } => activate::deactivate(output, &layout, &name),
-        PluginCommand::Pause(args) => order(host::PAUSE, args),
-        PluginCommand::Resume(args) => order(host::RESUME, args),
-        PluginCommand::Reset(args) => order(host::RESET, args),
+        PluginCommand::Pause(args) => order(config, host::PAUSE, args),
+        PluginCommand::Resume(args) => order(config, host::RESUME, args),
+        PluginCommand::Reset(args) => order(config, host::RESET, args),
     }
 }
 

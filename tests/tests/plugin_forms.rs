@@ -1,0 +1,65 @@
+//! One test for the model plugin in each of its forms: linked in, and as the library that its author builds.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+
+#[path = "library/kit.rs"]
+#[allow(dead_code, reason = "other tests use the rest of it")]
+mod kit;
+
+use std::time::Duration;
+
+use echo_core::testing::Library;
+use echo_plugin_echo::{Echo, manifest};
+use echo_sdk::testing::{Harness, Stage, message, request};
+use echo_sdk::{Health, ProcessingStatus};
+use serde_json::{Value, json};
+
+use kit::echo;
+
+fn harness() -> Harness {
+    Harness::new(&manifest(), Echo::new).and(Library::at(echo()))
+}
+
+#[tokio::test]
+async fn each_form_answers_alike() {
+    let forms = std::sync::Mutex::new(Vec::new());
+    let test = async |stage: &Stage| {
+        let say = "plugin.echo.say";
+        let said = stage.give(say, &request(&json!({ "text": "hi" }))).await.unwrap();
+        assert_eq!(said, ProcessingStatus::Acknowledged);
+        let reply = stage.probe.replies().remove(0).message;
+        assert_eq!(reply.json::<Value>().unwrap(), json!({ "text": "hi" }));
+
+        let later = json!({ "status": "retry_later", "after": "20ms" });
+        let later = stage.give(say, &message(&later)).await.unwrap();
+        assert_eq!(later, ProcessingStatus::RetryLater(Duration::from_millis(20)));
+        let forward = json!({ "status": "forward", "topic": "else.where" });
+        let forwarded = stage.give(say, &message(&forward)).await.unwrap();
+        let ProcessingStatus::Forward(topic, forwarded) = forwarded else {
+            panic!("{forwarded:?}")
+        };
+        assert_eq!((topic.as_str(), forwarded.json().unwrap()), ("else.where", forward));
+        let unknown = stage.give(say, &message(&json!({ "status": "dance" }))).await;
+        assert!(unknown.unwrap_err().to_string().contains("dance"));
+
+        stage.plugin().pause().await.unwrap();
+        stage.plugin().resume().await.unwrap();
+        stage.plugin().reset().await.unwrap();
+        assert_eq!(stage.plugin().health_check().await, Health::Unchecked);
+        assert_eq!(stage.plugin().metrics().await, json!({ "said": 1 }));
+        forms.lock().unwrap().push(stage.form());
+    };
+    harness().run(test).await;
+    assert_eq!(*forms.lock().unwrap(), ["built-in", "library"]);
+}
+
+#[tokio::test]
+async fn each_form_has_the_settings() {
+    let config = json!({ "topic": "said.elsewhere" }).as_object().cloned().unwrap();
+    let harness = harness().with_config(config);
+    harness
+        .run(async |stage| {
+            stage.give("plugin.echo.say", &message(&1)).await.unwrap();
+            assert_eq!(stage.probe.published_on("said.elsewhere").len(), 1);
+        })
+        .await;
+}
