@@ -99,6 +99,12 @@ fn every_template_builds_is_tidy_and_passes_its_tests() {
         let count = result.split(' ').next().unwrap();
         assert!(count.parse::<u32>().unwrap() >= 2 && result.contains(" 0 failed"), "{result}");
     }
+    for template in templates {
+        let name = format!("a-{template}");
+        project.echo_core(&["plugin", "build", &name]);
+        let tested = project.echo_core(&["plugin", "test", &name]);
+        assert!(!tested.contains("FAIL") && tested.contains("examples passed"), "{tested}");
+    }
 }
 
 #[test]

@@ -15,7 +15,8 @@ use std::sync::Arc;
 
 use echo_sdk::testing::{Driven, Form, Staged};
 use echo_sdk::{
-    BaseMessage, BoxFuture, Health, Plugin, PluginContext, PluginError, ProcessingStatus, Topic,
+    BaseMessage, BoxFuture, Health, Plugin, PluginContext, PluginError, ProcessingStatus,
+    StateSnapshot, Topic,
 };
 use serde_json::Value;
 
@@ -107,6 +108,18 @@ impl Driven for Loaded {
 
     fn reset(&self) -> BoxFuture<'_, Result<(), PluginError>> {
         self.run(Operation::Reset)
+    }
+
+    fn export_state(&self) -> BoxFuture<'_, Result<Option<StateSnapshot>, PluginError>> {
+        let exported =
+            self.with(|plugin| Box::pin(async move { Plugin::export_state(&*plugin).await }));
+        Box::pin(async { exported.await? })
+    }
+
+    fn import_state(&self, state: StateSnapshot) -> BoxFuture<'_, Result<(), PluginError>> {
+        let imported = self
+            .with(|plugin| Box::pin(async move { Plugin::import_state(&*plugin, state).await }));
+        Box::pin(async { imported.await? })
     }
 }
 

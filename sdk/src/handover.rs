@@ -38,6 +38,22 @@ impl StateSnapshot {
     }
 }
 
+/// What a plugin says that writes no [`Plugin::import_state`].
+pub(crate) fn no_import() -> PluginError {
+    let text = "it takes over no state; write `import_state` beside `export_state`";
+    PluginError::ProcessingError(text.to_owned())
+}
+
+/// What a plugin says that writes no [`Plugin::state_up`].
+pub(crate) fn no_way_up(from: u32) -> PluginError {
+    PluginError::ProcessingError(format!("it knows no way up from form {from} of its state"))
+}
+
+/// What a plugin says that writes no [`Plugin::state_down`].
+pub(crate) fn no_way_down(to: u32) -> PluginError {
+    PluginError::ProcessingError(format!("it knows no way down to form {to} of its state"))
+}
+
 /// Takes a state to another form, a step at a time; what [`Plugin::convert_state`] does unless it is written anew.
 ///
 /// # Errors

@@ -33,8 +33,8 @@ pub use context::{
     Attribute, BoxFuture, LogLevel, MessageStream, MessageTransport, Offer, PluginContext,
     Received, Span, SpanHandle, Subscription, Telemetry,
 };
-pub use handover::{HandoverError, StateSnapshot};
 pub use example::{Example, ExampleStatus};
+pub use handover::{HandoverError, StateSnapshot};
 pub use manifest::{
     HandlerKind, Manifest, ManifestError, Overflow, PluginType, ServiceTypeInfo, WorkerPoolConfig,
     is_name,

@@ -200,10 +200,7 @@ pub trait Plugin: Send + Sync + 'static {
         state: StateSnapshot,
     ) -> impl Future<Output = Result<(), PluginError>> + Send {
         let _ = state;
-        async {
-            let text = "it takes over no state; write `import_state` beside `export_state`";
-            Err(PluginError::ProcessingError(text.to_owned()))
-        }
+        async { Err(handover::no_import()) }
     }
 
     /// Takes a state from the form `from` to the next; `entry` names one of the managed state.
@@ -212,9 +209,7 @@ pub trait Plugin: Send + Sync + 'static {
     /// The plugin's own; as long as it is not written, that there is no way.
     fn state_up(&self, entry: Option<&str>, from: u32, data: Value) -> Result<Value, PluginError> {
         let _ = (entry, data);
-        Err(PluginError::ProcessingError(format!(
-            "it knows no way up from form {from} of its state"
-        )))
+        Err(handover::no_way_up(from))
     }
 
     /// Takes a state to the form `to` from the next, so that it is what it was before
@@ -224,7 +219,7 @@ pub trait Plugin: Send + Sync + 'static {
     /// As [`state_up`](Self::state_up).
     fn state_down(&self, entry: Option<&str>, to: u32, data: Value) -> Result<Value, PluginError> {
         let _ = (entry, data);
-        Err(PluginError::ProcessingError(format!("it knows no way down to form {to} of its state")))
+        Err(handover::no_way_down(to))
     }
 
     /// Takes a state to another form, by one step after the other. There is no need to write it.

@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::{Handlers, Incoming, PluginProcessor};
 use crate::{
-    BaseMessage, Health, Plugin, PluginContext, PluginError, ProcessingStatus, Span, Topic,
+    BaseMessage, Health, Plugin, PluginContext, PluginError, ProcessingStatus, Span, StateSnapshot,
+    Topic,
 };
 
 /// What a message without a handler is counted under.
@@ -131,6 +132,26 @@ impl<P: PluginProcessor> Plugin for BasePlugin<P> {
 
     async fn reset(&self) -> Result<(), PluginError> {
         self.processor.reset().await
+    }
+
+    fn state_schema(&self) -> u32 {
+        self.processor.state_schema()
+    }
+
+    async fn export_state(&self) -> Result<Option<StateSnapshot>, PluginError> {
+        self.processor.export_state().await
+    }
+
+    async fn import_state(&self, state: StateSnapshot) -> Result<(), PluginError> {
+        self.processor.import_state(state).await
+    }
+
+    fn state_up(&self, entry: Option<&str>, from: u32, data: Value) -> Result<Value, PluginError> {
+        self.processor.state_up(entry, from, data)
+    }
+
+    fn state_down(&self, entry: Option<&str>, to: u32, data: Value) -> Result<Value, PluginError> {
+        self.processor.state_down(entry, to, data)
     }
 }
 

@@ -72,7 +72,7 @@ use serde_json::Value;
 pub use base::BasePlugin;
 pub use handlers::{DataAlone, DataAndIncoming, Handler, Handlers, Incoming};
 
-use crate::{Health, PluginContext, PluginError, ProcessingStatus};
+use crate::{Health, PluginContext, PluginError, ProcessingStatus, StateSnapshot, handover};
 
 /// The configuration of a processor that has none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -140,5 +140,44 @@ pub trait PluginProcessor: Sized + Send + Sync + 'static {
     /// As [`Plugin::reset`](crate::Plugin::reset).
     fn reset(&self) -> impl Future<Output = Result<(), PluginError>> + Send {
         async { Ok(()) }
+    }
+
+    /// As [`Plugin::state_schema`](crate::Plugin::state_schema).
+    fn state_schema(&self) -> u32 {
+        1
+    }
+
+    /// As [`Plugin::export_state`](crate::Plugin::export_state).
+    fn export_state(
+        &self,
+    ) -> impl Future<Output = Result<Option<StateSnapshot>, PluginError>> + Send {
+        async { Ok(None) }
+    }
+
+    /// As [`Plugin::import_state`](crate::Plugin::import_state).
+    fn import_state(
+        &self,
+        state: StateSnapshot,
+    ) -> impl Future<Output = Result<(), PluginError>> + Send {
+        let _ = state;
+        async { Err(handover::no_import()) }
+    }
+
+    /// As [`Plugin::state_up`](crate::Plugin::state_up).
+    ///
+    /// # Errors
+    /// The plugin's own; as long as it is not written, that there is no way.
+    fn state_up(&self, entry: Option<&str>, from: u32, data: Value) -> Result<Value, PluginError> {
+        let _ = (entry, data);
+        Err(handover::no_way_up(from))
+    }
+
+    /// As [`Plugin::state_down`](crate::Plugin::state_down).
+    ///
+    /// # Errors
+    /// As [`state_up`](Self::state_up).
+    fn state_down(&self, entry: Option<&str>, to: u32, data: Value) -> Result<Value, PluginError> {
+        let _ = (entry, data);
+        Err(handover::no_way_down(to))
     }
 }

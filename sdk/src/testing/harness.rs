@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::{Probe, checked, mock_with};
 use crate::{
     BaseMessage, BoxFuture, Created, Health, Manifest, Plugin, PluginContext, PluginError,
-    ProcessingStatus, Topic,
+    ProcessingStatus, StateSnapshot, Topic,
 };
 
 /// A plugin as a host drives it, wherever its code is.
@@ -41,6 +41,10 @@ pub trait Driven: Send + Sync {
     fn resume(&self) -> BoxFuture<'_, Result<(), PluginError>>;
     /// As [`Plugin::reset`].
     fn reset(&self) -> BoxFuture<'_, Result<(), PluginError>>;
+    /// As [`Plugin::export_state`].
+    fn export_state(&self) -> BoxFuture<'_, Result<Option<StateSnapshot>, PluginError>>;
+    /// As [`Plugin::import_state`].
+    fn import_state(&self, state: StateSnapshot) -> BoxFuture<'_, Result<(), PluginError>>;
 }
 
 impl<P: Plugin> Driven for P {
@@ -71,6 +75,12 @@ impl<P: Plugin> Driven for P {
     }
     fn reset(&self) -> BoxFuture<'_, Result<(), PluginError>> {
         Box::pin(Plugin::reset(self))
+    }
+    fn export_state(&self) -> BoxFuture<'_, Result<Option<StateSnapshot>, PluginError>> {
+        Box::pin(Plugin::export_state(self))
+    }
+    fn import_state(&self, state: StateSnapshot) -> BoxFuture<'_, Result<(), PluginError>> {
+        Box::pin(Plugin::import_state(self, state))
     }
 }
 

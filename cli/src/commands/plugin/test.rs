@@ -181,10 +181,13 @@ fn config_for(manifest: &Manifest, library: PathBuf) -> Config {
     config
 }
 
+/// How an attempt ended, and why where it went wrong.
+type Ended = (ExampleStatus, Option<String>);
+
 /// Tells how the first attempt at a message ended.
 struct Watcher {
     id: Uuid,
-    ending: Mutex<Option<oneshot::Sender<(ExampleStatus, Option<String>)>>>,
+    ending: Mutex<Option<oneshot::Sender<Ended>>>,
 }
 
 impl Watcher {
