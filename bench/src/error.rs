@@ -50,6 +50,9 @@ pub enum BenchError {
     /// Telemetry could not be set up.
     #[error(transparent)]
     Telemetry(#[from] echo_core::telemetry::TelemetryError),
+    /// A plugin library could not be built or loaded, or did not do its work.
+    #[error("{0}")]
+    Library(String),
     /// The log under durable topics failed.
     #[error("the log failed: {0}")]
     Log(String),

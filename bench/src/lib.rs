@@ -10,6 +10,7 @@
 //!
 //! Reading order: [`options`], [`harness`], [`cases`], `ours`, `peers`, [`check`].
 
+mod allocations;
 mod cases;
 mod check;
 mod error;
@@ -24,6 +25,7 @@ mod work;
 
 use std::io::Write;
 
+pub use allocations::Counted;
 use cases::How;
 pub use error::BenchError;
 pub use options::Options;

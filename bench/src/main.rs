@@ -4,11 +4,15 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
-use echo_bench::Options;
+use echo_bench::{Counted, Options};
 
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Counted<mimalloc::MiMalloc> = Counted(mimalloc::MiMalloc);
+
+#[cfg(not(feature = "mimalloc"))]
+#[global_allocator]
+static ALLOCATOR: Counted<std::alloc::System> = Counted(std::alloc::System);
 
 echo_core::record_threads!();
 

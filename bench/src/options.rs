@@ -1,5 +1,6 @@
 //! What a run of the measurements can be told.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What to measure, and how long. Also the arguments of the command line.
@@ -17,6 +18,12 @@ pub struct Options {
     /// How many rounds each side runs, of which the median counts.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub repeats: Option<u32>,
+    /// How many cycles `unload` has; 2,000 without it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// The plugin library that `unload` loads; without it, one that is built from this project's sources.
+    #[arg(long, value_name = "FILE")]
+    pub library: Option<PathBuf>,
     /// Measures shortly: for a look, not for figures to quote.
     #[arg(long)]
     pub quick: bool,

@@ -26,13 +26,14 @@ mod transport;
 use std::process::ExitCode;
 
 use clap::Parser;
+use echo_bench::Counted;
 
 use args::Cli;
 use output::Output;
 
 /// Messages are made on one core and let go on another, which this allocator is good at.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Counted<mimalloc::MiMalloc> = Counted(mimalloc::MiMalloc);
 
 // So that plugin libraries can be told to be out of use before they are taken out of memory.
 echo_core::record_threads!();

@@ -5,6 +5,7 @@ mod fan;
 #[cfg(feature = "bench-peers")]
 mod gateway;
 pub(crate) mod idle;
+mod library;
 pub(crate) mod matching;
 mod memory;
 mod nats;
@@ -128,6 +129,16 @@ const CASES: &[Case] = &[
         name: "pool",
         about: "an adaptive pool beside every fixed size, by kind of handler: nothing to do, then too much",
         how: How::ByItself(pool::measure),
+    },
+    Case {
+        name: "boundary",
+        about: "a call of a plugin library beside the same handler linked in; loading and registering; needs cargo",
+        how: How::ByItself(library::boundary),
+    },
+    Case {
+        name: "unload",
+        about: "a library with a tokio of its own loaded, used and unloaded, and what is left of it; needs cargo",
+        how: How::ByItself(library::unload),
     },
 ];
 

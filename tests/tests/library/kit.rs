@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex};
 
 use echo_core::library::{self, LibraryError, LoadedLibrary};
 use echo_sdk::testing::{Probe, mock_with};
@@ -25,8 +25,21 @@ pub fn misbehave() -> &'static Path {
 
 /// The plugin with a tokio of its own.
 pub fn runtime() -> &'static Path {
-    static PATH: LazyLock<PathBuf> = LazyLock::new(|| build(&["-p", "echo-test-runtime"]));
+    static KEPT: LazyLock<Copy> = LazyLock::new(|| kept(&["-p", "echo-test-runtime"]));
+    static PATH: LazyLock<PathBuf> = LazyLock::new(|| KEPT.path());
     &PATH
+}
+
+/// The same, which can handle a signal besides.
+pub fn runtime_with_signals() -> Copy {
+    kept(&["-p", "echo-test-runtime", "--features", "signal"])
+}
+
+/// Builds a package that is built in several ways: the next build overwrites this one's library, so it is copied.
+fn kept(selection: &[&str]) -> Copy {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock();
+    Copy::of(&build(selection), |_| {})
 }
 
 /// Builds a package alone, since built beside others its dependencies would get their features too.

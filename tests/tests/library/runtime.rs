@@ -7,7 +7,7 @@ use echo_sdk::testing::request;
 use echo_sdk::{Plugin, PluginError, ProcessingStatus};
 use serde_json::{Value, json};
 
-use crate::kit::{handle, load, runtime, wait};
+use crate::kit::{handle, load, runtime, runtime_with_signals, wait};
 
 fn order(library: &LoadedLibrary, what: &str) -> Result<ProcessingStatus, PluginError> {
     handle(library, request(&json!(what)))
@@ -56,7 +56,7 @@ fn a_thread_that_the_runtime_cannot_end_keeps_the_library_after_a_while() {
 
 #[test]
 fn a_library_that_handles_a_signal_stays() {
-    let (library, _) = load(runtime());
+    let (library, _) = load(&runtime_with_signals().path());
     assert_eq!(order(&library, "listen for a signal").unwrap(), ProcessingStatus::Acknowledged);
     let report = library.unload();
     let reason = UnloadOutcome::Quarantined(Quarantine::SignalHandler(10));

@@ -7,7 +7,7 @@
 //! | `leave tasks` | spawns tasks that wait for good, one with the context in its hands |
 //! | `leave blocking work` | blocks a thread of the runtime for good |
 //! | `block the runtime` | has a task block the runtime's one thread for good |
-//! | `listen for a signal` | installs a signal handler, which nothing takes away again |
+//! | `listen for a signal` | with the feature `signal`: installs a signal handler, which nothing takes away again |
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +17,6 @@ use echo_sdk::{BaseMessage, PluginContext, PluginError};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::time::{interval, sleep, timeout};
 
@@ -69,7 +68,9 @@ impl Work {
             }
             "leave blocking work" => started(|| drop(tokio::task::spawn_blocking(block))).await,
             "block the runtime" => started(|| drop(tokio::spawn(async { block() }))).await,
+            #[cfg(feature = "signal")]
             "listen for a signal" => {
+                use tokio::signal::unix::{SignalKind, signal};
                 drop(signal(SignalKind::user_defined1()).map_err(PluginError::processing)?);
             }
             other => return Err(PluginError::InvalidData(format!("no such order: {other}"))),

@@ -1,0 +1,78 @@
+//! Plugin libraries: what the boundary costs, and what a library leaves behind.
+//!
+//! The library that is measured has a tokio of its own and is built from this project's sources, as its author
+//! would; `--library` names one that is built already.
+
+mod boundary;
+mod unload;
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use serde::Deserialize;
+
+use crate::BenchError;
+
+pub(super) use boundary::measure as boundary;
+pub(super) use unload::measure as unload;
+
+/// The package of the library.
+const PACKAGE: &str = "echo-test-runtime";
+
+/// How the library is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// With a tokio of its own.
+    Runtime,
+    /// Without, as a plugin that never waits.
+    Plain,
+}
+
+/// A line of what cargo says.
+#[derive(Deserialize)]
+struct Artifact {
+    package_id: String,
+    filenames: Vec<PathBuf>,
+}
+
+/// Builds the library by itself, in the project that the working folder is part of, and puts a copy into `folder`.
+fn build(kind: Kind, folder: &std::path::Path) -> Result<PathBuf, BenchError> {
+    let failed =
+        |fault: String| BenchError::Library(format!("the library could not be built: {fault}"));
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "-p", PACKAGE, "--lib", "--message-format", "json-render-diagnostics"]);
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    if kind == Kind::Plain {
+        cargo.arg("--no-default-features");
+    }
+    let started = cargo.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+    let mut child = started.map_err(|error| failed(format!("cargo does not start: {error}")))?;
+    let lines = child.stdout.take().map(|out| BufReader::new(out).lines().map_while(Result::ok));
+    let artifacts = lines.into_iter().flatten().filter_map(|line| serde_json::from_str(&line).ok());
+    let own = artifacts.filter(|artifact: &Artifact| artifact.package_id.contains(PACKAGE));
+    let files = own.flat_map(|artifact| artifact.filenames);
+    let library = files.filter(|file| file.extension().is_some_and(|it| it == "so")).last();
+    let status = child.wait()?;
+    let (true, Some(library)) = (status.success(), library) else {
+        let text = "cargo says why above; run this in a checkout of Echo Core, or name a library with --library";
+        return Err(failed(text.to_owned()));
+    };
+    // The other kind goes by the same name.
+    let copy = folder.join(format!("{kind:?}.so"));
+    std::fs::copy(library, &copy)?;
+    Ok(copy)
+}
+
+/// The middle one.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+/// To the hundredth, which is more than a measurement says.
+fn rounded(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}
