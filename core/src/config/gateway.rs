@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use echo_sdk::{Pattern, duration};
@@ -36,8 +36,8 @@ pub struct GatewayConfig {
     pub allowed_origins: Vec<String>,
     /// The names beside its addresses under which HTTP clients reach the host, such as `bus.example.org`.
     pub allowed_hosts: Vec<String>,
-    /// Where the host keeps its token and says that it runs; without it, `$XDG_STATE_HOME/echo-core` or
-    /// `~/.local/state/echo-core`.
+    /// Where the host keeps its token, says that it runs, and remembers which library it is loading; without it,
+    /// `$XDG_STATE_HOME/echo-core` or `~/.local/state/echo-core`.
     pub state_dir: Option<PathBuf>,
     /// What one client may take of the host.
     pub limits: GatewayLimits,
@@ -60,6 +60,17 @@ impl Default for GatewayConfig {
             limits: GatewayLimits::default(),
         }
     }
+}
+
+/// The folder of a host's state: the configured one, or `$XDG_STATE_HOME/echo-core`, or
+/// `~/.local/state/echo-core`; none where none of them is known.
+pub fn state_dir(configured: Option<&Path>) -> Option<PathBuf> {
+    let variable =
+        |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    configured
+        .map(Path::to_owned)
+        .or_else(|| variable("XDG_STATE_HOME").map(|home| home.join("echo-core")))
+        .or_else(|| variable("HOME").map(|home| home.join(".local/state/echo-core")))
 }
 
 /// Where one protocol is listened for.

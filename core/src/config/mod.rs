@@ -27,7 +27,7 @@ pub use bus::{BusConfig, BusUrl, BusUrlError, NatsConfig, StreamStorage};
 pub use durable::{DurableConfig, DurableSync, DurableSyncError};
 pub use gateway::{
     Door, GatewayConfig, GatewayLimits, JwtAlgorithm, JwtConfig, Permissions, Secret, TlsConfig,
-    TokenConfig, TopicRules, UserConfig,
+    TokenConfig, TopicRules, UserConfig, state_dir,
 };
 pub use load::{ConfigError, DEFAULT_CONFIG, FILE_NAMES};
 pub use middleware::{BuiltIn, MiddlewareSettings};

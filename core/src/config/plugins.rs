@@ -18,6 +18,10 @@ pub struct PluginsConfig {
     pub enabled: bool,
     /// The folder whose plugin libraries are loaded, seen from the working folder.
     pub dir: PathBuf,
+    /// How long a plugin may take to be made, and how long to initialise; past that it is given up.
+    #[serde(with = "duration")]
+    #[schemars(schema_with = "duration::schema")]
+    pub start_timeout: Duration,
     /// The worker pool of plugins that do not ask for another.
     pub worker_pool: PoolSettings,
     /// Settings of single plugins, and libraries from elsewhere.
@@ -29,6 +33,7 @@ impl Default for PluginsConfig {
         Self {
             enabled: true,
             dir: PathBuf::from("plugins/enabled"),
+            start_timeout: Duration::from_secs(30),
             worker_pool: PoolSettings::default(),
             register: Vec::new(),
         }

@@ -21,8 +21,8 @@ use super::{DeadLetters, Host, HostError, Refused, Shared, failed};
 use super::{answers, dead, lag};
 use crate::actor::context::{Intake, PluginTransport};
 use crate::actor::{Actor, Counters, Delivering, SlotRuntime};
-use crate::config::{BusUrl, Config, PluginSetup};
-use crate::library::{self, LibraryError, LoadedLibrary};
+use crate::config::{BusUrl, Config, PluginSetup, state_dir};
+use crate::library::{LibraryError, LoadedLibrary, Loader};
 use crate::middleware::{Layer, SlotMiddleware};
 use crate::pool::{INTERVAL, shares};
 use crate::registry::{
@@ -264,7 +264,7 @@ impl Starting {
                 let actor = make(context).map_err(failed(name, "made"))?;
                 Made { actor, runtime: Handle::current(), library: None }
             }
-            Source::Library(path) => load(path, context, name).await?,
+            Source::Library(path) => load(&self.config, path, context, name).await?,
         };
         let slot = self.open_slot(&manifest, &worker_pool, telemetry, middleware).await?;
         let plugin = Managed::new(manifest, origin, worker_pool, actor, runtime, slot);
@@ -320,7 +320,7 @@ impl Starting {
                     plugin.fail(&text);
                     PluginError::ProcessingError(text)
                 }
-                None => match plugin.start().await {
+                None => match plugin.start(self.config.plugins.start_timeout).await {
                     Ok(()) => {
                         running.push(plugin);
                         continue;
@@ -343,11 +343,16 @@ impl Starting {
 
 /// Loads a library where blocking is allowed.
 async fn load(
+    config: &Config,
     path: std::path::PathBuf,
     context: PluginContext,
     name: &str,
 ) -> Result<Made, HostError> {
-    let loading = tokio::task::spawn_blocking(move || library::load(&path, |_| context));
+    let mut loader = Loader::default().patience(config.plugins.start_timeout);
+    if let Some(state) = state_dir(config.gateway.state_dir.as_deref()) {
+        loader = loader.remember_in(&state);
+    }
+    let loading = tokio::task::spawn_blocking(move || loader.load(&path, |_| context));
     let loaded: Result<LoadedLibrary, LibraryError> = loading.await.map_err(|error| {
         let error = PluginError::ProcessingError(format!("its loading was cut off: {error}"));
         failed(name, "loaded")(error)

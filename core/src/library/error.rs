@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use echo_sdk::abi::{MAGIC, MAJOR, MINOR};
 use echo_sdk::{ManifestError, PluginError};
@@ -107,6 +108,24 @@ pub enum Fault {
     /// The declaration cannot be read.
     #[error("breaks the rules of the plugin boundary: its declaration {0}")]
     Declaration(&'static str),
+    /// A host ended while it loaded this library.
+    #[error(
+        "has brought a host down while it was loaded, and is not loaded again; \
+         mend it, or delete {} to try it once more", marker.display()
+    )]
+    Crashed {
+        /// The file that remembers it.
+        marker: PathBuf,
+    },
+    /// The plugin's constructor does not return.
+    #[error(
+        "has a plugin that was not created within {}; look what its constructor waits for",
+        echo_sdk::duration::format(*patience)
+    )]
+    Late {
+        /// How long it was waited for.
+        patience: Duration,
+    },
     /// The plugin's constructor failed or panicked.
     #[error("has a plugin that could not be created: {0}")]
     Create(PluginError),

@@ -1,11 +1,11 @@
 //! Plugin libraries: shared objects that are loaded while the host runs, and unloaded again.
 //!
-//! [`load`] looks at a file before it lets the system load it, agrees with the library on the version of the
+//! [`Loader`] looks at a file before it lets the system load it, agrees with the library on the version of the
 //! [boundary](echo_sdk::abi), creates the plugin and gives it back as a [`LibraryPlugin`], which is a
 //! [`Plugin`](echo_sdk::Plugin) like any other. Each library has threads of its own, a small tokio runtime:
 //! what a plugin leaves behind in a thread, it leaves in one that ends before the library goes.
 //!
-//! Reading order: `file` (what can be said of a file), `mapping` (the system's loader), `enter` (the
+//! Reading order: `file` (what can be said of a file), `marks` (what was being loaded when a host ended), `mapping` (the system's loader), `enter` (the
 //! handshake), `host` (what the plugin can call), `buffer` and `call` (a future that crosses), `plugin`,
 //! `threads`, `recorder` (what of a library still runs); `error` and `report` are the outcomes.
 
@@ -16,6 +16,7 @@ mod error;
 mod file;
 mod host;
 mod mapping;
+mod marks;
 mod plugin;
 #[doc(hidden)]
 pub mod recorder;
@@ -27,17 +28,20 @@ mod threads;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use echo_sdk::contract::host::LibraryInfo;
 use echo_sdk::{Manifest, PluginContext};
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use enter::enter;
 use host::Host;
 use mapping::Mapping;
+use marks::{Mark, Marks};
 use plugin::Instance;
 use recorder::Bystanders;
-use threads::{Threads, apart};
+use threads::{Threads, apart, apart_within};
 
 #[doc(hidden)]
 pub use enter::adopt;
@@ -46,17 +50,140 @@ pub use plugin::LibraryPlugin;
 pub use recorder::is_recording;
 pub use report::{Quarantine, Quarantined, UnloadOutcome, UnloadReport, quarantined};
 
+/// How long the constructor of a plugin may take, unless a [`Loader`] says otherwise.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Loads the library at `path` and creates its plugin with the context that `context` makes for its manifest.
 ///
-/// Blocks while the library's own code creates the plugin; call it where blocking is allowed.
+/// As [`Loader::load`] of a loader that remembers nothing.
 ///
 /// # Errors
-/// [`LibraryError`] that names the file and what is wrong with it. Nothing of it runs on then.
+/// As [`Loader::load`].
 pub fn load(
     path: &Path,
     context: impl FnOnce(&Manifest) -> PluginContext,
 ) -> Result<LoadedLibrary, LibraryError> {
-    load_file(path, context).map_err(|fault| LibraryError { path: path.to_owned(), fault })
+    Loader::default().load(path, context)
+}
+
+/// How libraries are loaded.
+#[derive(Debug, Clone)]
+#[must_use = "a loader does nothing until `load` is called"]
+pub struct Loader {
+    patience: Duration,
+    marks: Option<Marks>,
+}
+
+impl Default for Loader {
+    fn default() -> Self {
+        Self { patience: PATIENCE, marks: None }
+    }
+}
+
+impl Loader {
+    /// How long the constructor of a plugin may take.
+    pub fn patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Remembers in this folder, that of a host's state, which library is being loaded. A library that was when
+    /// a host ended without a word is not loaded again.
+    pub fn remember_in(self, state: &Path) -> Self {
+        Self { marks: Some(Marks::within(state)), ..self }
+    }
+
+    /// Loads the library at `path` and creates its plugin with the context that `context` makes for its manifest.
+    ///
+    /// Blocks while the library's own code creates the plugin; call it where blocking is allowed. Once the plugin is
+    /// initialised, or is not going to be, say [`LoadedLibrary::settled`].
+    ///
+    /// # Errors
+    /// [`LibraryError`] that names the file and what is wrong with it. Nothing of it runs on then, but for a
+    /// constructor that was not waited for any longer.
+    pub fn load(
+        &self,
+        path: &Path,
+        context: impl FnOnce(&Manifest) -> PluginContext,
+    ) -> Result<LoadedLibrary, LibraryError> {
+        let loaded = self.load_file(path, context);
+        loaded.map_err(|fault| LibraryError { path: path.to_owned(), fault })
+    }
+
+    fn load_file(
+        &self,
+        path: &Path,
+        context: impl FnOnce(&Manifest) -> PluginContext,
+    ) -> Result<LoadedLibrary, Fault> {
+        let file = file::read(path)?;
+        let (manifest, abi) = file::inspect(&file)?;
+        let hash = file::hash(&file);
+        let mark = match &self.marks {
+            Some(marks) => marks.place(path, &hash)?,
+            None => None,
+        };
+        let before = Bystanders::now();
+        let threads = Threads::start(&manifest).map_err(Fault::Threads)?;
+        let host = Arc::new(Host::new(context(&manifest)));
+        let open = {
+            let (manifest, host) = (manifest.clone(), Arc::clone(&host));
+            let name = format!("{}-{hash:.16}", manifest.name);
+            move || {
+                let mapping = Mapping::open(&file, &name)?;
+                let created = enter(&mapping, &manifest, &host);
+                Ok((mapping, created))
+            }
+        };
+        // From here on the library's own code runs, on a thread that ends before the library can.
+        let opened = apart_within(&manifest.name, self.patience, open).map_err(Fault::Threads)?;
+        let path = path.to_owned();
+        let kept = |outcome| UnloadReport {
+            plugin: manifest.name.clone(),
+            path: path.clone(),
+            hash: hash.clone(),
+            outcome,
+            panic: None,
+        };
+        let Some(opened) = opened else {
+            refused(kept(UnloadOutcome::Quarantined(Quarantine::Creating)));
+            return Err(Fault::Late { patience: self.patience });
+        };
+        let (mapping, created) = opened?;
+        match created {
+            Ok(instance) => {
+                let plugin = LibraryPlugin::new(instance, threads.handle().clone());
+                let mark = Mutex::new(mark);
+                Ok(LoadedLibrary {
+                    manifest,
+                    path,
+                    hash,
+                    abi,
+                    plugin,
+                    threads,
+                    mapping,
+                    before,
+                    mark,
+                })
+            }
+            Err(fault) => {
+                // What still holds the context may still run, so its code has to stay.
+                let outcome = match threads.end(manifest.worker_pool.shutdown_timeout) {
+                    Ok(()) if Arc::strong_count(&host) == 1 => mapping.take_out(&before),
+                    Ok(()) => UnloadOutcome::Quarantined(Quarantine::ContextHeld),
+                    Err(quarantine) => UnloadOutcome::Quarantined(quarantine),
+                };
+                refused(kept(outcome));
+                Err(fault)
+            }
+        }
+    }
+}
+
+/// Remembers and tells what became of a library that was refused after some of its code ran.
+fn refused(report: UnloadReport) {
+    let UnloadReport { path, outcome, .. } = report.kept();
+    if let UnloadOutcome::Quarantined(why) = outcome {
+        tracing::warn!(path = %path.display(), %why, "a refused library stays in memory");
+    }
 }
 
 /// Reads the manifest of the library at `path`; nothing of the library runs.
@@ -85,47 +212,6 @@ fn info(path: &Path, hash: String, (major, minor): (u32, u32)) -> LibraryInfo {
     LibraryInfo { file: path.display().to_string(), hash, abi: format!("{major}.{minor}") }
 }
 
-fn load_file(
-    path: &Path,
-    context: impl FnOnce(&Manifest) -> PluginContext,
-) -> Result<LoadedLibrary, Fault> {
-    let file = file::read(path)?;
-    let (manifest, abi) = file::inspect(&file)?;
-    let hash = file::hash(&file);
-    let before = Bystanders::now();
-    let threads = Threads::start(&manifest).map_err(Fault::Threads)?;
-    let host = Arc::new(Host::new(context(&manifest)));
-    let name = format!("{}-{hash:.16}", manifest.name);
-    // From here on the library's own code runs, on a thread that ends before the library can.
-    let opened = apart(&manifest.name, || {
-        let mapping = Mapping::open(&file, &name)?;
-        let created = enter(&mapping, &manifest, &host);
-        Ok((mapping, created))
-    });
-    let (mapping, created) = opened.map_err(Fault::Threads).flatten()?;
-    match created {
-        Ok(instance) => {
-            let plugin = LibraryPlugin::new(instance, threads.handle().clone());
-            let path = path.to_owned();
-            Ok(LoadedLibrary { manifest, path, hash, abi, plugin, threads, mapping, before })
-        }
-        Err(fault) => {
-            // What still holds the context may still run, so its code has to stay.
-            let outcome = match threads.end(manifest.worker_pool.shutdown_timeout) {
-                Ok(()) if Arc::strong_count(&host) == 1 => mapping.take_out(&before),
-                Ok(()) => UnloadOutcome::Quarantined(Quarantine::ContextHeld),
-                Err(quarantine) => UnloadOutcome::Quarantined(quarantine),
-            };
-            let (plugin, path) = (manifest.name, path.to_owned());
-            let report = UnloadReport { plugin, path, hash, outcome, panic: None }.kept();
-            if let UnloadOutcome::Quarantined(why) = report.outcome {
-                tracing::warn!(path = %report.path.display(), %why, "a refused library stays in memory");
-            }
-            Err(fault)
-        }
-    }
-}
-
 /// A library that is loaded, with its plugin and its threads.
 ///
 /// Dropping it without [`unload`](Self::unload) leaves the library in memory, where it does no harm.
@@ -140,6 +226,8 @@ pub struct LoadedLibrary {
     mapping: Mapping,
     /// The threads that there were before it was loaded.
     before: Bystanders,
+    /// Stands while it is not certain that the host survives the library.
+    mark: Mutex<Option<Mark>>,
 }
 
 impl LoadedLibrary {
@@ -168,6 +256,11 @@ impl LoadedLibrary {
         info(&self.path, self.hash.clone(), self.abi)
     }
 
+    /// The plugin is initialised, or its host has given it up: nobody has to remember any more that it was being loaded.
+    pub fn settled(&self) {
+        drop(self.mark.lock().take());
+    }
+
     /// Where the plugin's workers have to run: on the threads that belong to this library.
     pub fn runtime(&self) -> &Handle {
         self.threads.handle()
@@ -179,7 +272,8 @@ impl LoadedLibrary {
     /// [`Plugin::shutdown`](echo_sdk::Plugin::shutdown), with every clone of the plugin gone, and where blocking
     /// is allowed. What cannot be taken out safely stays where it is, and the report says why.
     pub fn unload(self) -> UnloadReport {
-        let Self { manifest, path, hash, plugin, threads, mapping, before, .. } = self;
+        let Self { manifest, path, hash, plugin, threads, mapping, before, mark: _mark, abi: _ } =
+            self;
         let timeout = manifest.worker_pool.shutdown_timeout;
         let instance = plugin.into_instance();
         let host = Arc::clone(instance.host());

@@ -42,6 +42,8 @@ pub enum UnloadOutcome {
 pub enum Quarantine {
     /// So many of its threads still run.
     Threads(usize),
+    /// Its plugin's constructor still runs.
+    Creating,
     /// Somebody in the host still holds the plugin.
     PluginHeld,
     /// The plugin left its context, or a future of the host's, somewhere that outlives it.
@@ -120,6 +122,7 @@ impl fmt::Display for Quarantine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Threads(count) => write!(f, "{count} of its threads did not end in time"),
+            Self::Creating => f.write_str("its plugin's constructor does not return"),
             Self::PluginHeld => f.write_str("the host still uses the plugin"),
             Self::ContextHeld => f.write_str("something of the plugin's still holds its context"),
             Self::NoThread(error) => write!(f, "there is no thread to drop it on: {error}"),

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::{self, available_parallelism};
 use std::time::Duration;
 
@@ -19,6 +20,27 @@ pub(super) fn apart<T: Send>(plugin: &str, work: impl FnOnce() -> T + Send) -> i
         // Joining it, unlike the scope's end, waits for the destructors of thread-locals.
         Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
+}
+
+/// The same for so long at most: past that the thread goes on by itself, with all that `work` holds.
+pub(super) fn apart_within<T: Send + 'static>(
+    plugin: &str,
+    patience: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<Option<T>> {
+    let (done, doing) = mpsc::sync_channel(1);
+    let work = move || {
+        // What nobody waits for any more is dropped here.
+        let _ = done.send(work());
+    };
+    let thread = thread::Builder::new().name(format!("lib:{plugin}")).spawn(work)?;
+    match doing.recv_timeout(patience) {
+        Err(RecvTimeoutError::Timeout) => Ok(None),
+        done => {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            Ok(done.ok())
+        }
+    }
 }
 
 /// A library's runtime; when dropped without [`end`](Threads::end), its threads end by themselves some time.

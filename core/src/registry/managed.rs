@@ -118,10 +118,13 @@ impl Managed {
         self.state.lock().status
     }
 
-    /// Initialises the plugin and starts its workers.
-    pub(crate) async fn start(&self) -> Result<(), PluginError> {
+    /// Initialises the plugin, which may take so long, and starts its workers.
+    pub(crate) async fn start(&self, patience: Duration) -> Result<(), PluginError> {
         self.enter(PluginStatus::Initializing, None);
-        match self.operate(Operation::Init).await {
+        let init = tokio::time::timeout(patience, self.operate(Operation::Init)).await;
+        // The host has survived it, whatever came of it.
+        self.library.iter().for_each(LoadedLibrary::settled);
+        match init.unwrap_or_else(|_| Err(late("init", patience))) {
             Ok(()) => {
                 self.pool.start();
                 self.enter(PluginStatus::Running, None);
@@ -201,11 +204,8 @@ impl Managed {
 
     async fn shut_down(&self, patience: Duration) -> Result<(), PluginError> {
         let shutdown = self.operate(Operation::Shutdown);
-        tokio::time::timeout(patience, shutdown).await.unwrap_or_else(|_| {
-            let patience = echo_sdk::duration::format(patience);
-            let text = format!("its shutdown took longer than {patience}");
-            Err(PluginError::ProcessingError(text))
-        })
+        let ended = tokio::time::timeout(patience, shutdown).await;
+        ended.unwrap_or_else(|_| Err(late("shutdown", patience)))
     }
 
     async fn operate(&self, operation: Operation) -> Result<(), PluginError> {
@@ -364,6 +364,12 @@ impl Managed {
         }
         Some(report)
     }
+}
+
+/// What a plugin is told to have failed with that does not return.
+fn late(what: &str, patience: Duration) -> PluginError {
+    let patience = echo_sdk::duration::format(patience);
+    PluginError::ProcessingError(format!("its {what} took longer than {patience}"))
 }
 
 /// Publishes an event of the host's. Events neither wait nor fail what they tell of.

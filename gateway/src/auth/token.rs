@@ -80,13 +80,7 @@ pub enum TokenError {
 /// # Errors
 /// [`TokenError::NoPlace`] when none of them is known.
 pub fn state_dir(configured: Option<&Path>) -> Result<PathBuf, TokenError> {
-    let variable =
-        |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    configured
-        .map(Path::to_owned)
-        .or_else(|| variable("XDG_STATE_HOME").map(|home| home.join("echo-core")))
-        .or_else(|| variable("HOME").map(|home| home.join(".local/state/echo-core")))
-        .ok_or(TokenError::NoPlace)
+    echo_core::config::state_dir(configured).ok_or(TokenError::NoPlace)
 }
 
 /// The token in `folder`; made when there is none. Blocks for the file.

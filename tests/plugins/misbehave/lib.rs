@@ -55,6 +55,8 @@ impl Misbehave {
         let create = context.config()["create"].as_str().unwrap_or_default().to_owned();
         match create.as_str() {
             "panic" => panic!("no constructor today"),
+            "abort" => std::process::abort(),
+            "hang" => hang(),
             "error" => return Err(PluginError::Config("`create` is `error`".into())),
             _ => {}
         }
@@ -143,14 +145,19 @@ fn measure(context: &PluginContext) {
     let _below = context.create_span_below(span.context().as_ref(), "inner", &[]);
 }
 
+/// Never returns.
+fn hang() -> ! {
+    loop {
+        thread::park();
+    }
+}
+
 /// Leaves a thread behind that never ends, once it runs.
 fn keep_a_thread() {
     let (started, starts) = mpsc::channel();
     thread::spawn(move || {
         started.send(()).unwrap();
-        loop {
-            thread::park();
-        }
+        hang();
     });
     starts.recv().unwrap();
 }
@@ -189,7 +196,11 @@ impl Plugin for Misbehave {
 
     async fn init(&self) -> Result<(), PluginError> {
         self.called("init");
-        Ok(())
+        match self.context.config()["init"].as_str() {
+            Some("wait") => pending().await,
+            Some("hang") => hang(),
+            _ => Ok(()),
+        }
     }
 
     async fn shutdown(&self) -> Result<(), PluginError> {

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::kit::{Copy, echo, mapped, misbehave, renamed, replace};
 
 /// A folder of enabled plugins.
-fn enabled(plugins: &[(&str, &Path)]) -> TempDir {
+pub fn enabled(plugins: &[(&str, &Path)]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, library) in plugins {
         symlink(library, folder.path().join(name)).unwrap();

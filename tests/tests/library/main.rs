@@ -4,6 +4,7 @@
 echo_core::record_threads!();
 
 mod calls;
+mod crashed;
 mod hosted;
 mod kit;
 mod refused;
