@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test whose surroundings fail has failed")]
 
 pub mod host;
+pub mod project;
 pub mod server;
 
 use std::fs;

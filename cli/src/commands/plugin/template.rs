@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::args::Template;
 
 /// A file's place in the plugin's folder, and its text. In the text `{{name}}` stands for the plugin's name, `{{crate}}`
-/// for that name within a crate's, `{{type}}` for the name of its Rust type.
+/// for that name within a crate's. Its types have names of their own, for one that is made of the plugin's could be another's.
 type File = (&'static str, &'static str);
 
 const BASIC: &[File] = &[
@@ -81,10 +81,8 @@ pub fn files(template: Template, name: &str, home: Home<'_>) -> Vec<(&'static st
         Template::Service => SERVICE,
         Template::Observer => OBSERVER,
     };
-    let fill = |text: &str| {
-        let text = text.replace("{{name}}", name).replace("{{type}}", &type_name(name));
-        text.replace("{{crate}}", &name.replace('-', "_"))
-    };
+    let fill =
+        |text: &str| text.replace("{{name}}", name).replace("{{crate}}", &name.replace('-', "_"));
     let cargo = [("Cargo.toml", cargo_toml(template, name, home))];
     cargo.into_iter().chain(texts.iter().map(|(path, text)| (*path, fill(text)))).collect()
 }
@@ -140,16 +138,6 @@ fn line(Needed { name, features }: &Needed, home: Home<'_>) -> String {
     format!("{name} = {{ {keys} }}\n")
 }
 
-/// `my-plugin` becomes `MyPlugin`.
-fn type_name(name: &str) -> String {
-    let word = |word: &str| {
-        let mut letters = word.chars();
-        let first = letters.next().map(|letter| letter.to_ascii_uppercase());
-        first.into_iter().chain(letters).collect::<String>()
-    };
-    name.split(['-', '_']).map(word).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,7 +151,7 @@ mod tests {
                 assert!(!text.contains("{{"), "{template:?} {path}: {text}");
             }
             let text = |wanted: &str| &files.iter().find(|(path, _)| *path == wanted).unwrap().1;
-            assert!(text("src/lib.rs").contains("MyPlugin"));
+            assert!(text("src/lib.rs").contains("my-plugin"));
             let hooks: &[&str] = match template {
                 Template::Observer => &["test.step.ended"],
                 _ => &[],
