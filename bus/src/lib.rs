@@ -7,6 +7,7 @@
 //! A *slot* is the place that a plugin holds on the bus: its patterns and its queue. Workers take messages
 //! from it with a [`Receiver`] and settle each one.
 
+pub mod helping;
 pub mod routing;
 pub mod state;
 pub mod store;

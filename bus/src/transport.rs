@@ -29,7 +29,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use echo_sdk::{
-    BaseMessage, BoxFuture, Offer, Overflow, Pattern, PublishError, Received, RequestError,
+    Asked, BaseMessage, BoxFuture, Offer, Overflow, Pattern, PublishError, Received, RequestError,
     Subscription, Topic, TopicError,
 };
 
@@ -299,6 +299,11 @@ pub trait Transport: Send + Sync {
         message: BaseMessage,
         timeout: Duration,
     ) -> BoxFuture<'a, Result<BaseMessage, RequestError>>;
+
+    /// [`request`](Self::request)s, without a future of its own where the answer is there at once.
+    fn ask<'a>(&'a self, topic: &'a Topic, message: BaseMessage, timeout: Duration) -> Asked<'a> {
+        Asked::Waiting(self.request(topic, message, timeout))
+    }
 
     /// Subscribes without a slot's name: every subscription gets every message.
     fn subscribe<'a>(

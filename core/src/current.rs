@@ -54,6 +54,12 @@ pub(crate) fn with<R>(
     f()
 }
 
+/// Runs `f` as if the thread worked on nothing; what was before is so again afterwards.
+pub(crate) fn without<R>(f: impl FnOnce() -> R) -> R {
+    let _back = Back(CURRENT.take());
+    f()
+}
+
 /// What was the thread's before.
 struct Back(Option<Lent>);
 

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::publish_error::{PublishError, RequestError};
 use crate::state::{State, StateAccess};
+use crate::transport::{Asked, MessageTransport, Offer};
 use crate::{
     BaseMessage, IntoTopic, MessageBuilder, Pattern, PluginError, Topic, TopicError, TraceContext,
 };
@@ -59,79 +60,6 @@ impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Subscription")
     }
-}
-
-/// How an offer of a message to the bus ended.
-#[derive(Debug)]
-pub enum Offer {
-    /// It is published.
-    Taken,
-    /// It cannot be taken without waiting; nobody got it.
-    Busy(BaseMessage),
-    /// It is not taken at all.
-    Refused(PublishError),
-}
-
-/// The bus as a plugin sees it; implemented by hosts and by the test kit.
-pub trait MessageTransport: Send + Sync {
-    /// Publishes if that takes no waiting, as most publishes do, and gives the message back otherwise; within a
-    /// handler, along with its acknowledgement.
-    fn offer(&self, topic: &Topic, message: BaseMessage) -> Offer {
-        let _ = topic;
-        Offer::Busy(message)
-    }
-
-    /// Publishes without waiting; within a handler, along with its acknowledgement.
-    ///
-    /// # Errors
-    /// [`PublishError::Full`] when a subscriber has no room, and as [`publish`](Self::publish).
-    fn try_publish(&self, topic: &Topic, message: BaseMessage) -> Result<(), PublishError>;
-
-    /// Publishes, waiting for room; within a handler, along with its acknowledgement.
-    fn publish<'a>(
-        &'a self,
-        topic: &'a Topic,
-        message: BaseMessage,
-    ) -> BoxFuture<'a, Result<(), PublishError>>;
-
-    /// Publishes messages on one topic, one after another; within a handler, along with its acknowledgement.
-    fn publish_batch<'a>(
-        &'a self,
-        topic: &'a Topic,
-        messages: Vec<BaseMessage>,
-    ) -> BoxFuture<'a, Result<(), PublishError>> {
-        Box::pin(async move {
-            for message in messages {
-                match self.offer(topic, message) {
-                    Offer::Taken => {}
-                    Offer::Refused(error) => return Err(error),
-                    Offer::Busy(message) => self.publish(topic, message).await?,
-                }
-            }
-            Ok(())
-        })
-    }
-
-    /// Publishes at once, whatever becomes of the message that is being handled.
-    fn publish_now<'a>(
-        &'a self,
-        topic: &'a Topic,
-        message: BaseMessage,
-    ) -> BoxFuture<'a, Result<(), PublishError>>;
-
-    /// Publishes at once with a reply topic and waits for the first answer.
-    fn request<'a>(
-        &'a self,
-        topic: &'a Topic,
-        message: BaseMessage,
-        timeout: Duration,
-    ) -> BoxFuture<'a, Result<BaseMessage, RequestError>>;
-
-    /// Subscribes beside the manifest's subscriptions.
-    fn subscribe<'a>(
-        &'a self,
-        pattern: &'a Pattern,
-    ) -> BoxFuture<'a, Result<Subscription, PublishError>>;
 }
 
 /// A name and a value that describe a measurement or a span.
@@ -399,7 +327,10 @@ impl PluginContext {
         timeout: Duration,
     ) -> Result<BaseMessage, RequestError> {
         let topic = topic.into_topic().map_err(PublishError::from)?;
-        self.0.transport.request(&topic, message, timeout).await
+        match self.0.transport.ask(&topic, message, timeout) {
+            Asked::Done(answer) => answer,
+            Asked::Waiting(answer) => answer.await,
+        }
     }
 
     /// Answers `message` with `data`; does nothing when no answer is wanted.

@@ -28,10 +28,11 @@ mod publish_error;
 mod state;
 mod topic;
 mod trace;
+mod transport;
 
 pub use context::{
-    Attribute, BoxFuture, LogLevel, MessageStream, MessageTransport, Offer, PluginContext,
-    Received, Span, SpanHandle, Subscription, Telemetry,
+    Attribute, BoxFuture, LogLevel, MessageStream, PluginContext, Received, Span, SpanHandle,
+    Subscription, Telemetry,
 };
 pub use example::{Example, ExampleStatus};
 pub use handover::{HandoverError, StateSnapshot};
@@ -47,3 +48,4 @@ pub use state::{
 };
 pub use topic::{IntoTopic, MAX_TOPIC_LEN, Pattern, Topic, TopicError};
 pub use trace::{TraceContext, TraceParentError};
+pub use transport::{Asked, MessageTransport, Offer};

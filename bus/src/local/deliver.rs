@@ -32,30 +32,30 @@ pub(super) fn is_measured() -> bool {
     count.is_multiple_of(MEASURE_EVERY)
 }
 impl LocalTransport {
-    /// Delivers to every matching queue without waiting, or to none: then gives back the name of a full
-    /// one and the message.
+    /// Delivers to every matching queue without waiting, and says whether there is one; or to none: then gives back
+    /// the name of a full one and the message.
     pub(super) fn deliver_now(
         &self,
         topic: &Topic,
         message: BaseMessage,
-    ) -> Result<(), (String, BaseMessage)> {
+    ) -> Result<bool, (String, BaseMessage)> {
         let message = if inbox::is_inbox(topic) {
             match self.0.inboxes.deliver(topic, message) {
                 Some(message) => message,
-                None => return Ok(()),
+                None => return Ok(true),
             }
         } else {
             message
         };
         self.0.router.with_route(topic, |queues| match queues {
-            [] => Ok(()),
+            [] => Ok(false),
             [queue] => match queue.reserve() {
                 Reservation::Reserved => {
                     queue.push(topic, message, is_measured());
-                    Ok(())
+                    Ok(true)
                 }
                 Reservation::Full => Err((queue.name().to_owned(), message)),
-                Reservation::Drop | Reservation::Closed => Ok(()),
+                Reservation::Drop | Reservation::Closed => Ok(true),
             },
             queues => {
                 let mut reserved = Vec::with_capacity(queues.len());
@@ -70,7 +70,7 @@ impl LocalTransport {
                     }
                 }
                 push_all(&reserved, topic, message);
-                Ok(())
+                Ok(true)
             }
         })
     }

@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use dashmap::DashMap;
-use echo_sdk::{BaseMessage, PublishError, RequestError, Topic, TopicError};
+use echo_sdk::{BaseMessage, PublishError, RequestError, Topic};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -41,7 +41,7 @@ fn number(topic: &Topic) -> Option<u64> {
 }
 
 /// The topic of an inbox: its number, as short as it is in hexadecimal digits.
-fn topic(number: u64) -> Result<Topic, TopicError> {
+fn topic(number: u64) -> Topic {
     let mut text = *b"_INBOX.0000000000000000";
     let digits = (u64::BITS - number.leading_zeros()).div_ceil(4).max(1) as usize;
     let (text, _) = text.split_at_mut(PREFIX.len() + digits);
@@ -51,7 +51,7 @@ fn topic(number: u64) -> Result<Topic, TopicError> {
         *byte = if digit < 10 { b'0' + digit } else { b'a' + digit - 10 };
         rest /= 16;
     }
-    Topic::new(String::from_utf8_lossy(text))
+    Topic::trusted(str::from_utf8(text).unwrap_or(PREFIX))
 }
 
 /// A request that waits.
@@ -86,7 +86,6 @@ pub(super) struct Inboxes {
 pub(super) struct Inbox<'a> {
     inboxes: &'a Inboxes,
     number: u64,
-    topic: Topic,
     is_open: bool,
 }
 
@@ -102,21 +101,11 @@ impl Inboxes {
         })
     }
 
-    /// Opens an inbox for whoever is polled with `cx`, who will be woken for the answer.
-    pub(super) fn open(
-        &self,
-        timeout: Duration,
-        cx: &Context<'_>,
-    ) -> Result<Inbox<'_>, PublishError> {
+    /// Opens an inbox. Until it is [polled](Inbox::poll) nobody is woken for the answer, and no time runs.
+    pub(super) fn open(&self) -> Inbox<'_> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let topic = topic(number)?;
-        let due = self.due_in(timeout);
-        self.open.insert(number, Asking { due, waker: cx.waker().clone(), answer: None });
-        if due < self.earliest.load(Ordering::Acquire) {
-            self.earliest.fetch_min(due, Ordering::AcqRel);
-            self.earlier.notify_one();
-        }
-        Ok(Inbox { inboxes: self, number, topic, is_open: true })
+        self.open.insert(number, Asking { due: NEVER, waker: Waker::noop().clone(), answer: None });
+        Inbox { inboxes: self, number, is_open: true }
     }
 
     fn now(&self) -> u64 {
@@ -192,8 +181,16 @@ impl Inboxes {
 }
 
 impl Inbox<'_> {
-    pub(super) fn topic(&self) -> &Topic {
-        &self.topic
+    pub(super) fn topic(&self) -> Topic {
+        topic(self.number)
+    }
+
+    /// The answer, if it is there.
+    pub(super) fn take(&mut self) -> Option<BaseMessage> {
+        match self.look(|_| {}) {
+            Some(Some(Answer::Message(message))) => Some(message),
+            _ => None,
+        }
     }
 
     /// Looks for the answer, to be called until it is there.
@@ -203,22 +200,40 @@ impl Inbox<'_> {
         timeout: Duration,
         cx: &Context<'_>,
     ) -> Poll<Result<BaseMessage, RequestError>> {
-        self.is_open = false;
-        let found = self.inboxes.open.remove_if_mut(&self.number, |_, asking| {
-            self.is_open = asking.answer.is_none();
-            if self.is_open {
-                asking.waker.clone_from(cx.waker());
+        let inboxes = self.inboxes;
+        let mut due = NEVER;
+        let found = self.look(|asking| {
+            asking.waker.clone_from(cx.waker());
+            if asking.due == NEVER {
+                asking.due = inboxes.due_in(timeout);
+                due = asking.due;
             }
-            !self.is_open
         });
-        if self.is_open {
+        let Some(answer) = found else {
+            if due < inboxes.earliest.load(Ordering::Acquire) {
+                inboxes.earliest.fetch_min(due, Ordering::AcqRel);
+                inboxes.earlier.notify_one();
+            }
             return Poll::Pending;
-        }
-        Poll::Ready(match found.and_then(|(_, asking)| asking.answer) {
+        };
+        Poll::Ready(match answer {
             Some(Answer::Message(message)) => Ok(message),
             Some(Answer::TimedOut) => Err(RequestError::TimedOut { topic: topic.clone(), timeout }),
             None => Err(PublishError::Closed.into()),
         })
+    }
+
+    /// Takes the entry out if it has an answer, or finds it gone; prepares it to be waited for otherwise.
+    fn look(&mut self, wait: impl FnOnce(&mut Asking)) -> Option<Option<Answer>> {
+        self.is_open = false;
+        let found = self.inboxes.open.remove_if_mut(&self.number, |_, asking| {
+            self.is_open = asking.answer.is_none();
+            if self.is_open {
+                wait(asking);
+            }
+            !self.is_open
+        });
+        (!self.is_open).then(|| found.and_then(|(_, asking)| asking.answer))
     }
 }
 
@@ -239,7 +254,8 @@ mod tests {
         for number in
             (0..64).map(|shift| 0x9f3c_7a51_e2d4_8b60_u64 >> shift).chain([0, 1, u64::MAX])
         {
-            let topic = topic(number).unwrap();
+            let topic = topic(number);
+            assert!(Topic::new(topic.as_str()).is_ok());
             assert_eq!(topic.as_str(), format!("{PREFIX}{number:x}"));
             assert_eq!(super::number(&topic), Some(number));
         }

@@ -41,10 +41,10 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use echo_sdk::{
-    BaseMessage, BoxFuture, Offer, Pattern, PublishError, Received, RequestError, Subscription,
-    Topic,
+    Asked, BaseMessage, BoxFuture, Offer, Pattern, PublishError, Received, RequestError,
+    Subscription, Topic,
 };
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, coop};
 
 use self::delays::Delays;
 use self::durable::Durable;
@@ -55,6 +55,7 @@ use self::reader::Reader;
 use self::receiver::LocalStream;
 use self::shelf::{Shelf, SlotStates};
 use self::slot::LocalSlot;
+use crate::helping;
 use crate::routing::Router;
 use crate::state::States;
 use crate::store::{MemoryStore, SharedStore};
@@ -208,6 +209,21 @@ impl LocalTransport {
         }
     }
 
+    /// [`offer`](Transport::offer)s to those who subscribe; `None` where nobody does.
+    fn offer_heard(&self, topic: &Topic, message: BaseMessage) -> Option<Offer> {
+        if let Err(error) = self.check(topic, &message) {
+            return Some(Offer::Refused(error));
+        }
+        if self.lasts(topic).is_some() {
+            let is_heard = self.0.router.with_route(topic, |queues| !queues.is_empty());
+            return is_heard.then_some(Offer::Busy(message));
+        }
+        match self.deliver_now(topic, message) {
+            Ok(is_heard) => is_heard.then_some(Offer::Taken),
+            Err((_, message)) => Some(Offer::Busy(message)),
+        }
+    }
+
     fn open(&self, options: SlotOptions, reader: Reader) -> Result<LocalSlot, BusError> {
         if self.0.closed.load(Ordering::Acquire) {
             return Err(BusError::Closed);
@@ -249,7 +265,7 @@ impl Transport for LocalTransport {
             return Offer::Busy(message);
         }
         match self.deliver_now(topic, message) {
-            Ok(()) => Offer::Taken,
+            Ok(_) => Offer::Taken,
             Err((_, message)) => Offer::Busy(message),
         }
     }
@@ -259,7 +275,10 @@ impl Transport for LocalTransport {
         if let Some(durable) = self.lasts(topic) {
             return self.keep_now(durable, topic, message, false);
         }
-        self.deliver_now(topic, message).map_err(|(slot, _)| PublishError::Full { slot })
+        match self.deliver_now(topic, message) {
+            Ok(_) => Ok(()),
+            Err((slot, _)) => Err(PublishError::Full { slot }),
+        }
     }
 
     fn publish<'a>(
@@ -273,7 +292,7 @@ impl Transport for LocalTransport {
                 return self.publish_kept(vec![Received { topic: topic.clone(), message }]).await;
             }
             match self.deliver_now(topic, message) {
-                Ok(()) => Ok(()),
+                Ok(_) => Ok(()),
                 Err((_, message)) => {
                     let topic = topic.clone();
                     self.deliver_waiting(vec![Received { topic, message }]).await
@@ -317,23 +336,36 @@ impl Transport for LocalTransport {
         timeout: Duration,
     ) -> BoxFuture<'a, Result<BaseMessage, RequestError>> {
         Box::pin(async move {
-            if self.0.router.with_route(topic, <[_]>::is_empty) {
-                return Err(RequestError::NoResponders { topic: topic.clone() });
+            coop::consume_budget().await;
+            match self.ask(topic, message, timeout) {
+                Asked::Done(answer) => answer,
+                Asked::Waiting(answer) => answer.await,
             }
-            let opening = poll_fn(|cx| Poll::Ready(self.0.inboxes.open(timeout, cx)));
-            let mut inbox = opening.await?;
-            let message = message.with_reply_to(inbox.topic()).map_err(PublishError::from)?;
-            let mut publishing = match self.offer(topic, message) {
-                Offer::Taken => None,
-                Offer::Refused(error) => return Err(error.into()),
-                Offer::Busy(message) => Some(self.publish(topic, message)),
-            };
-            // The inbox was opened in this very poll, so whoever answers wakes for the next one.
-            let mut is_just_asked = publishing.is_none();
+        })
+    }
+
+    fn ask<'a>(&'a self, topic: &'a Topic, message: BaseMessage, timeout: Duration) -> Asked<'a> {
+        if !coop::has_budget_remaining() {
+            // Whoever has each request answered at once must not keep the thread from others.
+            return Asked::Waiting(self.request(topic, message, timeout));
+        }
+        let mut inbox = self.0.inboxes.open();
+        let message = match message.with_reply_to(&inbox.topic()) {
+            Ok(message) => message,
+            Err(error) => return Asked::Done(Err(PublishError::from(error).into())),
+        };
+        let busy = match helping::after(|| self.offer_heard(topic, message)) {
+            None => return Asked::Done(Err(RequestError::NoResponders { topic: topic.clone() })),
+            Some(Offer::Refused(error)) => return Asked::Done(Err(error.into())),
+            Some(Offer::Busy(message)) => Some(message),
+            Some(Offer::Taken) => match inbox.take() {
+                Some(answer) => return Asked::Done(Ok(answer)),
+                None => None,
+            },
+        };
+        Asked::Waiting(Box::pin(async move {
+            let mut publishing = busy.map(|message| self.publish(topic, message));
             poll_fn(|cx| {
-                if std::mem::take(&mut is_just_asked) {
-                    return Poll::Pending;
-                }
                 if let Poll::Ready(answer) = inbox.poll(topic, timeout, cx) {
                     return Poll::Ready(answer);
                 }
@@ -344,7 +376,7 @@ impl Transport for LocalTransport {
                 Poll::Pending
             })
             .await
-        })
+        }))
     }
 
     fn subscribe<'a>(

@@ -124,6 +124,8 @@ pub(super) struct Queue {
     pub(super) lanes: Lanes,
     pub(super) idle: Idle,
     pub(super) stealers: ArcSwap<Vec<(u64, Stealer<Ticket>)>>,
+    /// How many there are, so that whoever is the only one need not look.
+    stealer_count: AtomicUsize,
     stealers_change: Mutex<()>,
     pub(super) delays: Arc<Delays>,
     /// Where effects are published.
@@ -174,6 +176,7 @@ impl Queue {
             lanes: Lanes::default(),
             idle: Idle::default(),
             stealers: ArcSwap::from_pointee(Vec::new()),
+            stealer_count: AtomicUsize::new(0),
             stealers_change: Mutex::new(()),
             delays,
             bus,
@@ -421,6 +424,10 @@ impl Queue {
     }
 
     fn steal_from_others(&self, local: &Own<Ticket>, me: u64) -> Option<Ticket> {
+        let own = usize::from(local.made().is_some());
+        if self.stealer_count.load(Ordering::Relaxed) <= own {
+            return None;
+        }
         let stealers = self.stealers.load();
         let others = stealers.iter().filter(|(owner, other)| *owner != me && !other.is_empty());
         for (_, stealer) in others {
@@ -444,6 +451,7 @@ impl Queue {
         let _one_change = self.stealers_change.lock();
         let mut stealers = Vec::clone(&self.stealers.load());
         stealers.push((owner, stealer));
+        self.stealer_count.store(stealers.len(), Ordering::Relaxed);
         self.stealers.store(Arc::new(stealers));
     }
 
@@ -451,6 +459,7 @@ impl Queue {
         let _one_change = self.stealers_change.lock();
         let mut stealers = Vec::clone(&self.stealers.load());
         stealers.retain(|(other, _)| *other != owner);
+        self.stealer_count.store(stealers.len(), Ordering::Relaxed);
         self.stealers.store(Arc::new(stealers));
     }
 

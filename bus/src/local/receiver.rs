@@ -40,6 +40,8 @@ pub(super) struct LocalReceiver {
     /// The lane that this receiver owns, and how many of its messages it has taken in a row.
     lane: Option<(LaneId, u32)>,
     parked: bool,
+    /// Whether it was woken for the next message: then that is most likely the only one.
+    woken: bool,
 }
 
 /// What a receiver of a queue within the process took along beside the message in hand.
@@ -126,8 +128,8 @@ impl LocalReceiver {
         let (local, settled) = (Own::default(), Vec::new());
         let rest = Rest { id, queue, local, behind: None, settled, done: 0 };
         let (in_hand, handed_out, lane) = (None, false, None);
-        let (batch, batched, parked) = (1, false, false);
-        Self { in_hand, handed_out, rest, batch, batched, lane, parked }
+        let (batch, batched, parked, woken) = (1, false, false, false);
+        Self { in_hand, handed_out, rest, batch, batched, lane, parked, woken }
     }
 
     /// Hands the next message out, if there is one.
@@ -170,7 +172,8 @@ impl LocalReceiver {
             let ticket = match self.rest.local.pop() {
                 Some(ticket) => ticket,
                 None => {
-                    let limit = if self.batched { 1 } else { self.batch };
+                    let is_one = std::mem::take(&mut self.woken) || self.batched;
+                    let limit = if is_one { 1 } else { self.batch };
                     let Rest { queue, local, id, .. } = &self.rest;
                     let Some(ticket) = queue.take(local, *id, limit) else {
                         return;
@@ -329,6 +332,7 @@ impl Receiver for LocalReceiver {
         if self.parked {
             // Woken, or polled for another reason: either way no longer idle until it finds nothing.
             self.unpark();
+            self.woken = true;
         }
         if self.take() {
             return Poll::Ready(true);

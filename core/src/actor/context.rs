@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use echo_bus::{SubscribeOptions, Transport};
 use echo_sdk::{
-    BaseMessage, BoxFuture, MessageTransport, Offer, Pattern, PublishError, RequestError,
+    Asked, BaseMessage, BoxFuture, MessageTransport, Offer, Pattern, PublishError, RequestError,
     Subscription, Topic,
 };
 
@@ -75,6 +75,10 @@ impl MessageTransport for PluginTransport {
         timeout: Duration,
     ) -> BoxFuture<'a, Result<BaseMessage, RequestError>> {
         self.transport.request(topic, message, timeout)
+    }
+
+    fn ask<'a>(&'a self, topic: &'a Topic, message: BaseMessage, timeout: Duration) -> Asked<'a> {
+        self.transport.ask(topic, message, timeout)
     }
 
     fn subscribe<'a>(
@@ -171,6 +175,13 @@ impl MessageTransport for ClientTransport {
         match self.intake.check() {
             Ok(()) => self.transport.request(topic, message, timeout),
             Err(error) => Box::pin(ready(Err(error.into()))),
+        }
+    }
+
+    fn ask<'a>(&'a self, topic: &'a Topic, message: BaseMessage, timeout: Duration) -> Asked<'a> {
+        match self.intake.check() {
+            Ok(()) => self.transport.ask(topic, message, timeout),
+            Err(error) => Asked::Done(Err(error.into())),
         }
     }
 

@@ -5,9 +5,16 @@
 
 mod attempt;
 pub(crate) mod context;
+mod helped;
 mod slot;
 mod stateful;
+mod turns;
 mod worker;
+
+/// What [`turns`] is made of; its model test puts other parts in its place.
+mod sync {
+    pub(super) use std::sync::atomic::{AtomicU8, Ordering};
+}
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -16,6 +23,7 @@ use echo_sdk::{BoxFuture, Health, Plugin, PluginError, StateSnapshot, handover};
 use serde_json::Value;
 
 pub(crate) use attempt::{Contained, panic_text};
+pub(crate) use helped::Working;
 pub(crate) use slot::{Counters, Delivering, SlotRuntime};
 pub(crate) use worker::{Finish, Worker, WorkerStats};
 

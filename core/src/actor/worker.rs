@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -60,6 +60,46 @@ pub(crate) struct WorkerStats {
     pub(crate) handled: AtomicU64,
     /// Nanoseconds in which handlers were polled so far, scaled up from those that were measured.
     pub(crate) computed_nanos: AtomicU64,
+    /// Whether handling is so fast that whoever waits for it had better do it.
+    is_quick: AtomicBool,
+    /// How far somebody who helps has come, one of [`help`].
+    help: AtomicU8,
+}
+
+/// How far somebody who helps a worker has come.
+mod help {
+    pub(super) const NONE: u8 = 0;
+    pub(super) const BEGUN: u8 = 1;
+    /// A message was taken, which is as much as anybody helps with.
+    pub(super) const DONE: u8 = 2;
+}
+
+impl WorkerStats {
+    /// Whether whoever wakes the worker may do its work instead: it waits for messages, and handles them fast.
+    pub(super) fn may_be_helped(&self) -> bool {
+        self.is_quick.load(Ordering::Relaxed) && !self.busy.load(Ordering::Relaxed)
+    }
+
+    /// From now on the worker is polled by somebody who helps.
+    pub(super) fn begin_help(&self) {
+        self.help.store(help::BEGUN, Ordering::Relaxed);
+    }
+
+    pub(super) fn end_help(&self) {
+        self.help.store(help::NONE, Ordering::Relaxed);
+    }
+
+    /// Whether the worker may go on with the message that it took.
+    fn may_go_on(&self) -> bool {
+        match self.help.load(Ordering::Relaxed) {
+            help::NONE => true,
+            help::BEGUN => {
+                self.help.store(help::DONE, Ordering::Relaxed);
+                true
+            }
+            _ => false,
+        }
+    }
 }
 
 /// A worker before it starts.
@@ -166,13 +206,15 @@ impl<P: Plugin> Shift<'_, P> {
     fn measured(&mut self, took: Duration) {
         self.worker.slot.metrics.handling.record(took.as_secs_f64());
         self.worker.receiver.set_batch(self.pace.batch_after(took));
+        self.worker.stats.is_quick.store(self.pace.mean < SLOW, Ordering::Relaxed);
     }
 
     /// Takes the next message in hand; false when the worker is to end.
     #[inline]
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let Self { worker: Worker { slot, receiver, finish, stats }, tally, .. } = self;
-        if finish.is_wanted() {
+        // What it took is handled first.
+        if finish.is_wanted() && receiver.current().is_none() {
             return Poll::Ready(false);
         }
         if tally.delivered >= TELL_EVERY {
@@ -181,7 +223,12 @@ impl<P: Plugin> Shift<'_, P> {
         match receiver.poll_recv(cx) {
             Poll::Ready(more) => {
                 stats.busy.store(more, Ordering::Relaxed);
-                Poll::Ready(more)
+                if stats.may_go_on() {
+                    return Poll::Ready(more);
+                }
+                // It stays in hand for the worker's own task.
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
             Poll::Pending => {
                 stats.busy.store(false, Ordering::Relaxed);

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::actor::{Actor, Finish, SlotRuntime, Worker, WorkerStats};
+use crate::actor::{Actor, Finish, SlotRuntime, Worker, WorkerStats, Working};
 pub(crate) use scaling::{Change, INTERVAL, Seen, shares};
 use scaling::{Limits, Scaler};
 
@@ -124,12 +124,16 @@ impl WorkerPool {
             stats: Arc::clone(&stats),
         };
         let work = Arc::clone(&self.actor).work(worker);
+        // A handler that may block its thread blocks none but its own.
+        let is_shared = self.config.handler == HandlerKind::Async;
+        let helpers = is_shared.then_some(&self.runtime);
+        let mut work = Working::new(work, Arc::clone(&stats), helpers);
         let (cut, cut_off) = oneshot::channel();
         let work = async move {
             tokio::select! {
                 biased;
-                _ = cut_off => {}
-                () = work => {}
+                _ = cut_off => work.cut_off().await,
+                () = &mut work => {}
             }
         };
         let task = match self.config.handler {

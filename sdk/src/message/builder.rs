@@ -7,9 +7,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use uuid::{NoContext, Timestamp, Uuid};
+use uuid::Uuid;
 
 use super::fields::{self, FieldError, Fields};
+use super::id;
 use super::json::JsonText;
 use super::raw::{Fixed, MAX_BODY, MessageRef, TraceIds};
 use super::{BaseMessage, Form};
@@ -224,7 +225,7 @@ impl<'a> MessageBuilder<'a> {
         let data = self.data?;
         let fields = self.fields?;
         let timestamp_nanos = self.timestamp.map_or_else(now, nanos);
-        let id = self.id.unwrap_or_else(|| fresh_id(timestamp_nanos));
+        let id = self.id.unwrap_or_else(|| id::fresh(timestamp_nanos));
         let trace = self.trace_context.as_ref();
         let fixed = Fixed {
             id: id.into_bytes(),
@@ -277,13 +278,6 @@ fn nanos(timestamp: DateTime<Utc>) -> i64 {
     } else {
         i64::MAX
     })
-}
-
-/// A UUIDv7 of the message's own time, so that the clock is read once.
-fn fresh_id(timestamp_nanos: i64) -> Uuid {
-    let nanos = u64::try_from(timestamp_nanos).unwrap_or_default();
-    let subsecond = u32::try_from(nanos % 1_000_000_000).unwrap_or_default();
-    Uuid::new_v7(Timestamp::from_unix(NoContext, nanos / 1_000_000_000, subsecond))
 }
 
 #[cfg(test)]

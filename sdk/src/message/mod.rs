@@ -3,6 +3,7 @@
 mod builder;
 mod fields;
 mod form;
+mod id;
 mod json;
 mod pool;
 pub(crate) mod raw;
