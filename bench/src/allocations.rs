@@ -61,3 +61,20 @@ pub(crate) async fn counted<T>(work: impl Future<Output = T>) -> (T, Option<u64>
     let count = COUNT.load(Ordering::SeqCst) - before;
     (done, count.checked_sub(1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[global_allocator]
+    static ALLOCATOR: Counted<std::alloc::System> = Counted(std::alloc::System);
+
+    #[tokio::test]
+    async fn what_is_allocated_meanwhile_is_counted() {
+        let allocating = async { (0..1_000).map(|_| Box::new([0_u8; 64])).collect::<Vec<_>>() };
+        let (boxes, count) = counted(allocating).await;
+        // Other tests may allocate at the same time.
+        assert!(count.unwrap() >= boxes.len() as u64);
+        assert!(!COUNTS.load(Ordering::SeqCst));
+    }
+}

@@ -104,3 +104,36 @@ fn the_list_names_every_case_with_what_it_measures() {
     assert!(list.lines().all(|line| line.split_whitespace().count() > 3), "{list}");
     assert!(list.contains("publish_100k_subscriptions") && list.contains("durable"), "{list}");
 }
+
+echo_core::record_threads!();
+
+/// The one line of a case that builds plugin libraries.
+fn library_line(case: &str, options: Options) -> Value {
+    let mut out = Vec::new();
+    let options = Options { cases: vec![case.to_owned()], quick: true, ..options };
+    echo_bench::run(&options, &mut out, &mut Vec::new()).unwrap();
+    let out = String::from_utf8(out).unwrap();
+    let [line] = out.lines().collect::<Vec<_>>()[..] else { panic!("{out}") };
+    serde_json::from_str(line).unwrap()
+}
+
+#[test]
+fn a_library_is_unloaded_again_and_again() {
+    let line = library_line("unload", Options { count: Some(20), ..Options::default() });
+    let left = ["mappings_left", "fds_left", "quarantined"].map(|key| line[key].clone());
+    assert_eq!((&line["cycles"], left), (&Value::from(20), [0, 0, 0].map(Value::from)), "{line}");
+    assert!(line["rss_kb_per_cycle"].is_f64(), "{line}");
+}
+
+#[test]
+fn the_boundary_is_held_against_the_same_handler_linked_in() {
+    let line = library_line("boundary", Options::default());
+    for key in ["built_in_ns", "load_ms", "load_with_runtime_ms", "register_ms"] {
+        assert!(line[key].as_f64().unwrap() > 0.0, "{key}: {line}");
+    }
+    for key in ["added_ns", "added_ns_reading", "added_ns_with_runtime"] {
+        assert!(line[key].is_f64(), "{key}: {line}");
+    }
+    // This program's allocator does not count.
+    assert!(line["allocations_per_message"].is_null(), "{line}");
+}

@@ -24,7 +24,8 @@ use crate::actor::{Actor, Operation, on_runtime};
 use crate::library::{self, LibraryPlugin, LoadedLibrary, UnloadOutcome};
 
 /// A plugin's library. It is loaded anew for each test, and taken out of memory after it; a test fails when it stays
-/// there.
+/// there. Say [`record_threads!`](crate::record_threads) in the test's file, so that a thread of another test is not
+/// taken for the library's.
 #[derive(Debug, Clone)]
 pub struct Library {
     path: PathBuf,

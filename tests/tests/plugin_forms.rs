@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 
 use kit::echo;
 
+echo_core::record_threads!();
+
 fn harness() -> Harness {
     Harness::new(&manifest(), Echo::new).and(Library::at(echo()))
 }

@@ -10,12 +10,13 @@ use echo_sdk::testing::mock_with;
 use serde_json::{Value, json};
 
 use crate::hosted::enabled;
-use crate::kit::{echo, misbehave};
+use crate::kit::{echo, misbehave, own_rustc, plain};
 
 /// Where the host of another process keeps its state, what it loads, and how the plugin is created.
 const STATE: &str = "ECHO_TEST_LIBRARY_STATE";
 const LIBRARY: &str = "ECHO_TEST_LIBRARY";
 const CREATE: &str = "ECHO_TEST_LIBRARY_CREATE";
+const PLUGIN: &str = "ECHO_TEST_LIBRARY_PLUGIN";
 
 /// The host of another process: loads what it is told to, and goes on.
 #[tokio::test]
@@ -25,8 +26,10 @@ async fn child() {
     let folder = enabled(&[("library", Path::new(&library))]);
     let mut config = Config::default();
     config.gateway.state_dir = Some(state.into());
-    config.plugins.register =
-        vec![settings("misbehave", json!({ "create": std::env::var(CREATE).unwrap() }))];
+    let (plugin, create) = (std::env::var(PLUGIN).unwrap(), std::env::var(CREATE).unwrap());
+    if plugin != "echo" {
+        config.plugins.register = vec![settings(&plugin, json!({ "create": create }))];
+    }
     let host = Host::builder().config(config).enabled_dir(folder.path()).start().await.unwrap();
     println!("refused: {:?}", host.refused());
     host.shutdown().await;
@@ -37,10 +40,10 @@ fn settings(plugin: &str, config: Value) -> echo_core::config::PluginSettings {
 }
 
 /// Starts a host in another process; whether it lived, and what it said.
-fn host(state: &Path, library: &Path, create: &str) -> (bool, String) {
+fn host(state: &Path, (plugin, library): (&str, &Path), create: &str) -> (bool, String) {
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args(["--exact", "crashed::child", "--nocapture"]);
-    child.env(STATE, state).env(LIBRARY, library).env(CREATE, create);
+    child.env(STATE, state).env(LIBRARY, library).env(PLUGIN, plugin).env(CREATE, create);
     let output = child.output().unwrap();
     (output.status.success(), String::from_utf8(output.stdout).unwrap())
 }
@@ -53,28 +56,34 @@ fn markers(state: &Path) -> Vec<std::path::PathBuf> {
 
 #[test]
 fn a_library_that_brought_a_host_down_is_not_loaded_again_until_its_marker_is_deleted() {
-    let state = tempfile::tempdir().unwrap();
-    let (lived, said) = host(state.path(), misbehave(), "well");
-    assert!(lived && said.contains("refused: []"), "{said}");
-    assert!(markers(state.path()).is_empty());
+    let plain = plain(&own_rustc());
+    for (library, fault) in
+        [(("misbehave", misbehave()), "abort"), (("plain", &*plain.path()), "wrong free")]
+    {
+        let state = tempfile::tempdir().unwrap();
+        let assert_loaded = |library| {
+            let (lived, said) = host(state.path(), library, "well");
+            assert!(lived && said.contains("refused: []"), "{fault}: {said}");
+        };
+        assert_loaded(library);
+        assert!(markers(state.path()).is_empty());
 
-    let (lived, said) = host(state.path(), misbehave(), "abort");
-    assert!(!lived, "{said}");
-    let [marker] = &markers(state.path())[..] else { panic!("{:?}", markers(state.path())) };
+        let (lived, said) = host(state.path(), library, fault);
+        assert!(!lived, "{fault}: {said}");
+        let [marker] = &markers(state.path())[..] else { panic!("{:?}", markers(state.path())) };
 
-    // The next one lives, without it, though it would do no harm now.
-    let (lived, said) = host(state.path(), misbehave(), "well");
-    assert!(lived, "{said}");
-    for words in ["has brought a host down", &marker.display().to_string(), "library` has"] {
-        assert!(said.contains(words), "`{words}` is missing in: {said}");
+        // The next one lives, without it, though it would do no harm now.
+        let (lived, said) = host(state.path(), library, "well");
+        assert!(lived, "{fault}: {said}");
+        for words in ["has brought a host down", &marker.display().to_string(), "library` has"] {
+            assert!(said.contains(words), "{fault}: `{words}` is missing in: {said}");
+        }
+        // Another library is none of its business.
+        assert_loaded(("echo", echo()));
+
+        std::fs::remove_file(marker).unwrap();
+        assert_loaded(library);
     }
-    // Another library is none of its business.
-    let (lived, said) = host(state.path(), echo(), "well");
-    assert!(lived && said.contains("refused: []"), "{said}");
-
-    std::fs::remove_file(marker).unwrap();
-    let (lived, said) = host(state.path(), misbehave(), "well");
-    assert!(lived && said.contains("refused: []"), "{said}");
 }
 
 #[test]

@@ -35,6 +35,22 @@ pub fn runtime_with_signals() -> Copy {
     kept(&["-p", "echo-test-runtime", "--features", "signal"])
 }
 
+/// A library that an author without the SDK wrote for version 1.0 of the boundary, built by this compiler alone.
+pub fn plain(rustc: &Path) -> Copy {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/plugins/plain/lib.rs");
+    let folder = tempfile::tempdir().unwrap();
+    let mut compiler = Command::new(rustc);
+    compiler.args(["--edition", "2021", "--crate-type", "cdylib", "--crate-name", "plain", source]);
+    let output = compiler.arg("-o").arg(folder.path().join("copy.so")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Copy { folder }
+}
+
+/// The compiler that builds everything else.
+pub fn own_rustc() -> PathBuf {
+    std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()).into()
+}
+
 /// Builds a package that is built in several ways: the next build overwrites this one's library, so it is copied.
 fn kept(selection: &[&str]) -> Copy {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -44,11 +60,19 @@ fn kept(selection: &[&str]) -> Copy {
 
 /// Builds a package alone, since built beside others its dependencies would get their features too.
 fn build(selection: &[&str]) -> PathBuf {
+    build_with(|cargo| {
+        cargo.args(selection);
+        if !cfg!(debug_assertions) {
+            cargo.arg("--release");
+        }
+    })
+}
+
+/// The library that cargo builds once it is told what.
+pub fn build_with(tell: impl FnOnce(&mut Command)) -> PathBuf {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--message-format", "json-render-diagnostics"]).args(selection);
-    if !cfg!(debug_assertions) {
-        cargo.arg("--release");
-    }
+    cargo.args(["build", "--message-format", "json-render-diagnostics"]);
+    tell(&mut cargo);
     let output = cargo.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();

@@ -3,6 +3,7 @@
 
 echo_core::record_threads!();
 
+mod built_elsewhere;
 mod calls;
 mod crashed;
 mod hosted;
