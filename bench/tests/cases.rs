@@ -117,16 +117,21 @@ fn library_line(case: &str, options: Options) -> Value {
     serde_json::from_str(line).unwrap()
 }
 
+/// One after the other, since the libraries of one are mappings that the other sees.
 #[test]
-fn a_library_is_unloaded_again_and_again() {
+fn libraries_are_unloaded_again_and_again_and_held_against_what_is_linked_in() {
+    unloading();
+    boundary();
+}
+
+fn unloading() {
     let line = library_line("unload", Options { count: Some(20), ..Options::default() });
     let left = ["mappings_left", "fds_left", "quarantined"].map(|key| line[key].clone());
     assert_eq!((&line["cycles"], left), (&Value::from(20), [0, 0, 0].map(Value::from)), "{line}");
     assert!(line["rss_kb_per_cycle"].is_f64(), "{line}");
 }
 
-#[test]
-fn the_boundary_is_held_against_the_same_handler_linked_in() {
+fn boundary() {
     let line = library_line("boundary", Options::default());
     for key in ["built_in_ns", "load_ms", "load_with_runtime_ms", "register_ms"] {
         assert!(line[key].as_f64().unwrap() > 0.0, "{key}: {line}");
