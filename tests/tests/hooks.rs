@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use echo_core::Host;
+use echo_core::config::TelemetryConfig;
 use echo_plugin_orchestrator::Orchestrator;
 use echo_plugin_process::ProcessPlugin;
 use echo_sdk::contract::run::{
@@ -15,19 +16,31 @@ use echo_sdk::contract::run::{
 use echo_sdk::contract::service::{
     ServiceDied, ServiceFailed, ServiceReady, ServiceStarted, ServiceStopped,
 };
+use echo_sdk::contract::trace::{SpanEnded, SpanStarted, TraceEnded};
 use echo_sdk::hooks::{Hooks, topics};
 use echo_sdk::template::{BasePlugin, Handlers, NoConfig, PluginProcessor};
 use echo_sdk::{Manifest, PluginContext, PluginError};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 /// The hooks that were called.
 static CALLED: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+
+/// A hook was called.
+static HEARD: Notify = Notify::const_new();
+
+/// The spans that ended, each with its error.
+static SPANS: Mutex<Vec<(String, Option<String>)>> = Mutex::new(Vec::new());
+
+/// The traces that ended.
+static TRACES: Mutex<Vec<TraceEnded>> = Mutex::new(Vec::new());
 
 struct Witness;
 
 impl Witness {
     fn saw(&self, hook: &'static str) -> Result<(), PluginError> {
         CALLED.lock().unwrap().insert(hook);
+        HEARD.notify_one();
         Ok(())
     }
 }
@@ -73,6 +86,18 @@ echo_sdk::hooks! {
         async fn on_service_stop(&self, _: ServiceStopped) -> Result<(), PluginError> {
             self.saw("on_service_stop")
         }
+        async fn on_span_start(&self, _: SpanStarted) -> Result<(), PluginError> {
+            self.saw("on_span_start")
+        }
+        async fn on_span_end(&self, span: SpanEnded) -> Result<(), PluginError> {
+            let SpanEnded { span, error, .. } = span;
+            SPANS.lock().unwrap().push((span.name, error));
+            self.saw("on_span_end")
+        }
+        async fn on_trace_end(&self, trace: TraceEnded) -> Result<(), PluginError> {
+            TRACES.lock().unwrap().push(trace);
+            self.saw("on_trace_end")
+        }
     }
 }
 
@@ -97,12 +122,19 @@ fn suite(name: &str, command: &[&str], step: &[&str]) -> Value {
     })
 }
 
+fn is_told(span: &str) -> bool {
+    SPANS.lock().unwrap().iter().any(|(name, _)| name == span)
+}
+
 #[tokio::test]
 async fn every_hook_is_called_in_a_run() {
     assert_eq!(Witness::TOPICS.len(), topics::ALL.len(), "a hook is not tried here");
     let manifest = r#"{ "name": "witness", "version": "1.0.0", "description": "sees all" }"#;
     let manifest = Manifest::with_subscriptions(manifest, Witness::TOPICS).unwrap();
+    let telemetry = TelemetryConfig { span_events: true, ..TelemetryConfig::default() };
+    let guard = echo_core::telemetry::init(&telemetry).unwrap();
     let host = Host::builder()
+        .telemetry(guard.exports())
         .plugin(echo_plugin_orchestrator::manifest(), |context| Ok(Orchestrator::new(context)))
         .plugin(echo_plugin_process::manifest(), |context| Ok(ProcessPlugin::new(context)))
         .plugin(manifest, BasePlugin::<Witness>::new)
@@ -127,10 +159,26 @@ async fn every_hook_is_called_in_a_run() {
     let ended = client.request(START, start, Duration::from_secs(60)).await.unwrap();
     let ended: RunEnded = ended.json().unwrap();
     assert_eq!(ended.outcome, Outcome::Errored, "{ended:?}");
+    // A handler's span ends after its message is done.
+    let all_told = async {
+        while TRACES.lock().unwrap().iter().map(|trace| trace.spans.len()).sum::<usize>()
+            != SPANS.lock().unwrap().len()
+            || !is_told("test.run")
+        {
+            HEARD.notified().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), all_told).await.unwrap();
     host.idle().await;
     let called = CALLED.lock().unwrap().clone();
     let all: BTreeSet<&str> = topics::ALL.iter().map(|(hook, _)| *hook).collect();
     assert_eq!(called, all);
     assert_eq!(host.plugin("witness").unwrap().metrics.dead, 0);
+
+    let spans = SPANS.lock().unwrap().clone();
+    assert!(is_told("process test.run.start"), "{spans:?}");
+    assert!(spans.iter().any(|(_, error)| error.is_some()), "{spans:?}");
+    // What is done with spans has none, or there would be no end of them.
+    assert!(!spans.iter().any(|(name, _)| name.contains("trace.")), "{spans:?}");
     assert!(host.shutdown().await.is_clean());
 }

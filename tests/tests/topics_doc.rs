@@ -24,13 +24,14 @@ This file is written by a test; do not edit it:
 ";
 
 /// Each family of topics, in the order of the document.
-const FAMILIES: [(&str, &str); 4] = [
+const FAMILIES: [(&str, &str); 5] = [
     ("test", "Runs, suites, tests and steps."),
     (
         "service",
         "Processes and containers that a run needs. `<type>` is the `type` of a service in a suite.",
     ),
     ("system", "The host and its plugins."),
+    ("trace", "The spans that a host records, where `telemetry.span_events` says so."),
     ("dead", "Messages that a slot gave up."),
 ];
 

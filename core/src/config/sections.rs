@@ -100,6 +100,8 @@ pub struct TelemetryConfig {
     /// The collector that spans are sent to over OTLP/HTTP, such as `http://127.0.0.1:4318`; without it and
     /// without `OTEL_EXPORTER_OTLP_ENDPOINT` none are recorded.
     pub otlp_endpoint: Option<String>,
+    /// Whether spans are told on the bus as well, as `trace.>`, for plugins that watch them.
+    pub span_events: bool,
     /// What this host is called in traces.
     pub service_name: String,
     /// The share of traces that are recorded, of those that begin here; others go on as they began.
@@ -114,6 +116,7 @@ impl Default for TelemetryConfig {
             log_format: LogFormat::Text,
             prometheus: None,
             otlp_endpoint: None,
+            span_events: false,
             service_name: "echo-core".to_owned(),
             sample_ratio: 1.0,
         }

@@ -101,6 +101,9 @@ impl HostBuilder {
             Some(transport) => transport,
             None => local_bus::start(&self.config.bus, &schemas).await?,
         };
+        if let Some(events) = self.exports.span_events() {
+            events.tell_on(&bus);
+        }
         let mut candidates = self.candidates;
         let mut starting = Starting::new(self.config, self.exports, bus, self.middleware, schemas);
         let (libraries, refused) = find_libraries(starting.config(), self.enabled_dir.as_deref());

@@ -3,10 +3,13 @@
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 
+use super::SpanEvents;
+
 /// What is recorded at all. Cheap to clone; by default nothing is.
 #[derive(Debug, Clone, Default)]
 pub struct Exports {
     tracer: Option<SdkTracer>,
+    span_events: Option<SpanEvents>,
     metrics: bool,
 }
 
@@ -26,6 +29,19 @@ impl Exports {
     pub fn with_metrics(mut self) -> Self {
         self.metrics = true;
         self
+    }
+
+    /// Tells the spans on the bus of the host; `events` is among the processors of the provider that records them.
+    #[must_use]
+    pub fn with_span_events(mut self, events: SpanEvents) -> Self {
+        self.span_events = Some(events);
+        self
+    }
+
+    /// What tells spans on the bus, if something does.
+    #[inline]
+    pub(crate) fn span_events(&self) -> Option<&SpanEvents> {
+        self.span_events.as_ref()
     }
 
     /// Whether spans are recorded.

@@ -8,7 +8,7 @@ use opentelemetry::trace::{Span as _, SpanKind, Status};
 use opentelemetry_sdk::trace::{SdkTracer, Span};
 
 use super::scope::TraceScope;
-use super::{HostTelemetry, span};
+use super::{HostTelemetry, SpanEvents, span};
 
 /// How a span's name begins: OpenTelemetry's word for what a handler does, and a space.
 const NAME_START: &str = "process ";
@@ -86,6 +86,11 @@ impl Handling {
         let Some(tracer) = telemetry.exports().tracer() else {
             return Self { span: None };
         };
+        if telemetry.exports().span_events().is_some() && SpanEvents::are_on(topic) {
+            // A span for what is told of a span would be told in turn, without end; so nobody records what follows.
+            *place = Some(Some(span::fresh_context()).into());
+            return Self { span: None };
+        }
         let span = Self::begin_span(tracer, telemetry, topic, message);
         *place = Some(span::context_of(&span).into());
         Self { span: Some(span) }

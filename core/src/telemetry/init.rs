@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusHandle, PrometheusRecorder};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tracing::Subscriber;
 
 use super::otlp::Spans;
-use super::{Exports, describe, otlp, prometheus, subscriber};
+use super::{Exports, SpanEvents, describe, otlp, prometheus, subscriber};
 use crate::config::TelemetryConfig;
 
 /// How long the end of the process waits for the last spans to be sent.
@@ -144,17 +144,19 @@ impl TelemetryGuard {
         with_metrics: bool,
     ) -> Result<Option<PrometheusRecorder>, TelemetryError> {
         let endpoint = otlp::endpoint(config, |name| std::env::var(name).ok());
+        let events = config.span_events.then(SpanEvents::default);
         if endpoint.is_none() && !with_metrics {
+            self.record_spans(None, events, config)?;
             return Ok(None);
         }
-        let runtime = self.runtime.insert(runtime().map_err(TelemetryError::Thread)?).handle();
-        if let Some(endpoint) = endpoint {
-            let spans = self.spans.insert(Spans::to(endpoint, config, runtime)?);
-            self.exports = std::mem::take(&mut self.exports).with_spans(&spans.provider);
-        }
+        let runtime = runtime().map_err(TelemetryError::Thread)?;
+        let handle = runtime.handle().clone();
+        self.runtime = Some(runtime);
+        self.record_spans(endpoint.map(|endpoint| (endpoint, &handle)), events, config)?;
         if !with_metrics {
             return Ok(None);
         }
+        let runtime = &handle;
         let recorder = prometheus::recorder();
         let metrics = recorder.handle();
         if let Some(address) = config.prometheus {
@@ -164,6 +166,24 @@ impl TelemetryGuard {
         self.metrics = Some(metrics);
         self.exports = std::mem::take(&mut self.exports).with_metrics();
         Ok(Some(recorder))
+    }
+
+    /// Records spans where somebody wants them.
+    fn record_spans(
+        &mut self,
+        collector: Option<(String, &Handle)>,
+        events: Option<SpanEvents>,
+        config: &TelemetryConfig,
+    ) -> Result<(), TelemetryError> {
+        if collector.is_none() && events.is_none() {
+            return Ok(());
+        }
+        let spans = self.spans.insert(Spans::to(collector, events.as_ref(), config)?);
+        self.exports = std::mem::take(&mut self.exports).with_spans(&spans.provider);
+        if let Some(events) = events {
+            self.exports = std::mem::take(&mut self.exports).with_span_events(events);
+        }
+        Ok(())
     }
 
     /// What the host passes on to whatever records.

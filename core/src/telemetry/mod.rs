@@ -21,6 +21,7 @@ mod plugin;
 mod prometheus;
 mod scope;
 mod span;
+mod span_events;
 
 pub(crate) use self::metrics::count_quarantine;
 pub(crate) use self::metrics::topic_metrics;
@@ -32,3 +33,4 @@ pub use logs::subscriber;
 pub use plugin::HostTelemetry;
 pub use prometheus::recorder;
 pub use scope::{TraceScope, with_trace};
+pub use span_events::SpanEvents;

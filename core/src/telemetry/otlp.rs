@@ -17,7 +17,7 @@ use opentelemetry_sdk::trace::{
 };
 use tokio::runtime::Handle;
 
-use super::TelemetryError;
+use super::{SpanEvents, TelemetryError};
 use crate::config::TelemetryConfig;
 
 /// How long one request to the collector may take.
@@ -40,21 +40,37 @@ pub(super) fn endpoint(
         .or_else(|| config.otlp_endpoint.clone().map(below))
 }
 
-/// What records spans and sends them to a collector.
+/// What records spans, and sends them to a collector where there is one.
 #[derive(Debug)]
 pub(super) struct Spans {
     pub(super) provider: SdkTracerProvider,
+    collector: Option<Collector>,
+}
+
+/// Where spans go, and whether it takes them.
+#[derive(Debug)]
+struct Collector {
     endpoint: String,
     failing: Arc<AtomicBool>,
 }
 
 impl Spans {
-    /// Sends spans to `endpoint` from the runtime's threads.
+    /// Sends spans to a collector from the runtime's threads, and tells them on the bus.
     pub(super) fn to(
-        endpoint: String,
+        collector: Option<(String, &Handle)>,
+        events: Option<&SpanEvents>,
         config: &TelemetryConfig,
-        runtime: &Handle,
     ) -> Result<Self, TelemetryError> {
+        let ratio = Sampler::TraceIdRatioBased(config.sample_ratio);
+        let mut provider = SdkTracerProvider::builder()
+            .with_sampler(Sampler::ParentBased(Box::new(ratio)))
+            .with_resource(resource(config));
+        if let Some(events) = events {
+            provider = provider.with_span_processor(events.clone());
+        }
+        let Some((endpoint, runtime)) = collector else {
+            return Ok(Self { provider: provider.build(), collector: None });
+        };
         let failing = Arc::new(AtomicBool::new(false));
         let sender = Sender {
             endpoint: endpoint.clone(),
@@ -62,27 +78,24 @@ impl Spans {
             client: Client::builder(TokioExecutor::new()).build_http(),
             failing: failing.clone(),
         };
-        let provider = provider(config, &endpoint, sender)?;
-        Ok(Self { provider, endpoint, failing })
+        let provider = provider.with_span_processor(batches(&endpoint, sender)?).build();
+        Ok(Self { provider, collector: Some(Collector { endpoint, failing }) })
     }
 
     /// Sends what is left, waiting at most for `patience`.
     pub(super) fn end(&self, patience: Duration) -> Result<(), TelemetryError> {
         let flushed = self.provider.shutdown_with_timeout(patience);
+        let Some(Collector { endpoint, failing }) = &self.collector else { return Ok(()) };
         let reason = match flushed {
             Err(error) => error.to_string(),
-            Ok(()) if self.failing.load(Ordering::Relaxed) => "it does not take them".to_owned(),
+            Ok(()) if failing.load(Ordering::Relaxed) => "it does not take them".to_owned(),
             Ok(()) => return Ok(()),
         };
-        Err(TelemetryError::Flush { endpoint: self.endpoint.clone(), reason })
+        Err(TelemetryError::Flush { endpoint: endpoint.clone(), reason })
     }
 }
 
-fn provider(
-    config: &TelemetryConfig,
-    endpoint: &str,
-    sender: Sender,
-) -> Result<SdkTracerProvider, TelemetryError> {
+fn batches(endpoint: &str, sender: Sender) -> Result<BatchSpanProcessor, TelemetryError> {
     let refused = |reason| TelemetryError::Otlp { endpoint: endpoint.to_owned(), reason };
     if !endpoint.starts_with("http://") {
         return Err(refused(
@@ -101,14 +114,7 @@ fn provider(
         .with_max_queue_size(QUEUE_SIZE)
         .with_scheduled_delay(Duration::from_secs(1))
         .build();
-    let ratio = Sampler::TraceIdRatioBased(config.sample_ratio);
-    Ok(SdkTracerProvider::builder()
-        .with_span_processor(
-            BatchSpanProcessor::builder(exporter).with_batch_config(batches).build(),
-        )
-        .with_sampler(Sampler::ParentBased(Box::new(ratio)))
-        .with_resource(resource(config))
-        .build())
+    Ok(BatchSpanProcessor::builder(exporter).with_batch_config(batches).build())
 }
 
 fn resource(config: &TelemetryConfig) -> Resource {
@@ -213,7 +219,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         let endpoint = format!("http://{free}/v1/traces");
         let config = TelemetryConfig::default();
-        let spans = Spans::to(endpoint, &config, runtime.handle()).unwrap();
+        let spans = Spans::to(Some((endpoint, runtime.handle())), None, &config).unwrap();
         let exports = Exports::default().with_spans(&spans.provider);
         drop(HostTelemetry::new("worker", exports).start_span("lost", None, &[]));
         let error = spans.end(Duration::from_secs(5)).unwrap_err().to_string();

@@ -13,6 +13,7 @@ pub mod schema;
 pub mod service;
 pub mod suite;
 pub mod system;
+pub mod trace;
 
 mod cycle;
 
@@ -182,5 +183,9 @@ topic_list! {
         "Removes a version of a schema, or all of it.";
     Request schema::CHECK, schema::SchemaCheck => host::Answer<schema::SchemaChecked>,
         "Checks data against a schema without publishing it.";
+    Event trace::SPAN_STARTED, trace::SpanStarted, "A span has begun.";
+    Event trace::SPAN_ENDED, trace::SpanEnded, "A span has ended.";
+    Event trace::ENDED, trace::TraceEnded,
+        "No span of a trace is open on the host any more; it comes again where more of the trace follows.";
     Event "dead.<slot>.<topic>", dead::DeadLetter, "A message that a slot gave up.";
 }

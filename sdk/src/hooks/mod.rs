@@ -55,7 +55,7 @@ use std::future::Future;
 pub use subscriptions::{text, with_subscriptions};
 
 use crate::PluginError;
-use crate::contract::{run, service};
+use crate::contract::{run, service, trace};
 use crate::template::Handlers;
 
 macro_rules! define {
@@ -78,7 +78,7 @@ macro_rules! define {
         /// The topic of each hook, under the hook's name.
         #[allow(non_upper_case_globals, reason = "they have the names of functions")]
         pub mod topics {
-            use super::{run, service};
+            use super::{run, service, trace};
 
             $($(#[doc = $about])* pub const $name: &str = $topic;)*
 
@@ -115,6 +115,12 @@ define! {
     on_service_death(service::ServiceDied) on service::DIED;
     /// A service was stopped and removed.
     on_service_stop(service::ServiceStopped) on service::STOPPED;
+    /// A span has begun, where the host tells of spans ([`trace`]).
+    on_span_start(trace::SpanStarted) on trace::SPAN_STARTED;
+    /// A span has ended, where the host tells of spans ([`trace`]).
+    on_span_end(trace::SpanEnded) on trace::SPAN_ENDED;
+    /// No span of a trace is open on the host any more, where it tells of spans ([`trace`]).
+    on_trace_end(trace::TraceEnded) on trace::ENDED;
 }
 
 /// Implements [`Hooks`](hooks::Hooks) with the functions that are given, and keeps the list of their topics.
