@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::message::{MessageView, OwnedMessage};
-use super::{Answer, Bytes, Fault, HostCall, HostOp, Op};
+use super::{Answer, Bytes, Fault, HostCall, HostOp, Op, Seat};
 use crate::message::raw::tests::{FOREIGN_FREED, Flaw, foreign};
 use crate::message::raw::{MessageRef, Part, SECTIONS};
 use crate::{
@@ -125,6 +125,27 @@ fn a_call_that_knows_fewer_fields_is_read_as_far_as_it_goes() {
     // SAFETY: no more is read than this version has.
     let value = unsafe { HostCall::read(&raw const newer).value.slice() };
     assert_eq!(value, Ok(&b"[1]"[..]));
+}
+
+#[test]
+fn a_seat_of_an_older_host_says_nothing_of_patience() {
+    let newer = Seat {
+        size: size_of::<Seat>() as u32,
+        minor: 2,
+        table: std::ptr::null(),
+        host: std::ptr::null(),
+        name: Bytes::lend("a"),
+        version: Bytes::lend("1.0.0"),
+        config: Bytes::lend("{}"),
+        patience_nanos: 7,
+    };
+    let older = Seat { size: std::mem::offset_of!(Seat, patience_nanos) as u32, minor: 1, ..newer };
+    // SAFETY: there are as many bytes as they say, and what they lend is this test's.
+    let read = [&older, &newer].map(|seat| unsafe {
+        let read = Seat::read(seat);
+        (read.minor, read.name.text().unwrap(), read.config.text().unwrap(), read.patience_nanos)
+    });
+    assert_eq!(read, [(1, "a", "{}", 0), (2, "a", "{}", 7)]);
 }
 
 fn error_of(answer: Answer) -> String {

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use echo_core::Host;
+use echo_core::library::{Quarantined, quarantined};
+use echo_sdk::contract::system::PluginQuarantined;
 use echo_sdk::{Pattern, PluginContext, StateSnapshot};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -139,6 +141,25 @@ async fn a_host_hands_the_state_of_a_library_out_and_in() {
     let answer = client.request("plugin.misbehave.do", message, Duration::from_secs(10)).await;
     assert_eq!(answer.unwrap().data().unwrap()["count"], 1);
     let _it_says_that_it_likes_it_here = host.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_library_that_stays_is_told_and_counted() {
+    let folder = enabled(&[("misbehave", misbehave())]);
+    let host = Host::builder().enabled_dir(folder.path()).start().await.unwrap();
+    let client = host.client("test");
+    let quarantine = Pattern::new("system.plugin.quarantined").unwrap();
+    let mut told = host.watch(&quarantine, 1).await.unwrap();
+    let message = client.message_builder().data(&json!({ "do": "keep a thread" }));
+    client.publish("plugin.misbehave.do", message.build().unwrap()).await.unwrap();
+    host.idle().await;
+    let report = host.shutdown().await;
+    let reason = "stays in memory until the host ends: 1 of the threads that it has started";
+    assert!(report.faults.iter().any(|fault| fault.contains(reason)), "{report:?}");
+    let told: PluginQuarantined = told.next().await.unwrap().message.json().unwrap();
+    assert!(told.reason.contains(reason), "{told:?}");
+    let counted = |it: &Quarantined| it.plugin == "misbehave" && it.hash == told.hash;
+    assert!(quarantined().iter().any(counted), "{:?}", quarantined());
 }
 
 #[tokio::test]
