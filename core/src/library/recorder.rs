@@ -295,7 +295,7 @@ pub(super) fn purge_keys(place: &Place) -> usize {
 }
 
 /// How long a thread that was joined may take to be gone from the system's list.
-const GOING: Duration = Duration::from_millis(250);
+const GOING: Duration = Duration::from_secs(1);
 
 /// The threads that there were before a library was loaded.
 #[derive(Debug)]
@@ -323,11 +323,13 @@ impl Bystanders {
     pub(super) fn only(&self, place: &Place) -> Result<(), Left> {
         let until = Instant::now() + GOING;
         loop {
+            // Asked first, so that there is a last look however long this thread was kept from running.
+            let goes_on = Instant::now() < until;
             let left = if is_recording() { own(place) } else { self.unknown() };
             match left {
                 None => return Ok(()),
                 // There is nothing that tells of a thread's end in the system's list, so it is looked at again.
-                Some(_) if Instant::now() < until => thread::yield_now(),
+                Some(_) if goes_on => thread::yield_now(),
                 Some(left) => return Err(left),
             }
         }
