@@ -138,6 +138,14 @@ fn the_examples_are_held_against_the_built_library() {
         (&outcomes[0]["passed"], &outcomes[0]["status"]),
         (&false.into(), &"acknowledged".into())
     );
+    let other = text.replace("\"name\": \"tested\"", "\"name\": \"another\"");
+    fs::write(&manifest, other).unwrap();
+    let refused = project.output(program, &["plugin", "build", "tested"]);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        refused.status.code() == Some(2) && said.contains("names the plugin `another`"),
+        "{said}"
+    );
     let missing = project.output(program, &["plugin", "test", "tested", "production"]);
     assert_eq!(missing.status.code(), Some(2));
 }

@@ -1,4 +1,5 @@
-//! One test for the model plugin in each of its forms: linked in, and as the library that its author builds.
+//! One test for the model plugin in each of its forms, linked in and as the library that its author builds; and a library
+//! as a host's settings name it.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
 #[path = "library/kit.rs"]
@@ -8,6 +9,7 @@ mod kit;
 use std::time::Duration;
 
 use echo_core::testing::Library;
+use echo_core::{Config, Host};
 use echo_plugin_echo::{Echo, manifest};
 use echo_sdk::testing::{Harness, Stage, message, request};
 use echo_sdk::{Health, ProcessingStatus};
@@ -64,4 +66,47 @@ async fn each_form_has_the_settings() {
             assert_eq!(stage.probe.published_on("said.elsewhere").len(), 1);
         })
         .await;
+}
+
+/// A host with these settings, and why it refused what it did.
+async fn refused(settings: &str) -> (Host, Vec<(String, String)>) {
+    let config = Config::parse("echo-core.toml", settings).unwrap();
+    let host = Host::builder().config(config).start().await.unwrap();
+    let refused = host.refused().iter().map(|it| (it.file.clone(), it.reason.clone())).collect();
+    (host, refused)
+}
+
+#[tokio::test]
+async fn a_library_has_the_name_that_its_settings_give_it() {
+    let library = echo().display();
+    let named = |id: &str, config: &str| {
+        format!(
+            "[[plugins.register]]\nid = '{id}'\nlibrary = '{library}'\nconfig = {{ {config} }}\n"
+        )
+    };
+    let (host, none) = refused(&named("echo", "topic = 'a.b'")).await;
+    assert_eq!(none, []);
+    assert_eq!(host.plugin("echo").unwrap().metrics.delivered, 0);
+    assert!(host.shutdown().await.is_clean());
+
+    let (host, refusals) = refused(&named("parrot", "")).await;
+    assert!(host.plugins().is_empty());
+    let [(file, reason)] = &refusals[..] else { panic!("{refusals:?}") };
+    assert_eq!(*file, library.to_string());
+    assert!(reason.contains("`parrot`") && reason.contains("`echo`"), "{reason}");
+
+    let (host, refusals) = refused(&named("echo", "topic = 1")).await;
+    assert!(host.plugins().is_empty());
+    let place = "echo-core.toml:4:20: `plugins.register[0].config.topic`";
+    assert!(refusals[0].1.contains(place), "{refusals:?}");
+}
+
+#[tokio::test]
+async fn settings_for_a_plugin_that_is_not_there_are_told() {
+    let settings =
+        "[[plugins.register]]\nid = 'ecco'\n[[plugins.register]]\nid = 'off'\nenabled = false\n";
+    let (_host, refusals) = refused(settings).await;
+    let [(name, reason)] = &refusals[..] else { panic!("{refusals:?}") };
+    assert_eq!(name, "ecco");
+    assert!(reason.contains("there is no such plugin"), "{reason}");
 }

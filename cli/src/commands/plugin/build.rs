@@ -5,11 +5,13 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use echo_core::library::LibraryError;
 use serde::Deserialize;
 
 use super::layout::Layout;
 use crate::args::Profile;
 use crate::exit::{CommandResult, Exit, Failure};
+use crate::libraries;
 use crate::output::Output;
 
 /// Why a plugin was not built.
@@ -36,6 +38,17 @@ pub enum BuildError {
         "{0} builds no library to load; write `crate-type = [\"cdylib\", \"rlib\"]` under [lib]"
     )]
     NoLibrary(String),
+    /// What was built is a library, and no host would take it.
+    #[error("what was built is no plugin that a host takes: {0}")]
+    Refused(#[from] LibraryError),
+    /// What was built is another plugin.
+    #[error("the manifest of {plugin} names the plugin `{named}`; write `{plugin}` as its `name`")]
+    Name {
+        /// The plugin that was to be built.
+        plugin: String,
+        /// The name in the manifest.
+        named: String,
+    },
     /// The library cannot be put in its place.
     #[error("the library {} cannot be written", path.display())]
     Io {
@@ -72,6 +85,10 @@ pub fn build(
         return Err(BuildError::NoSource { plugin: name.to_owned(), manifest: shown }.into());
     }
     let built = cargo_build(name, &manifest, profile)?.ok_or(BuildError::NoLibrary(shown))?;
+    let named = libraries::manifest(&built).map_err(BuildError::Refused)?.name;
+    if named != name {
+        return Err(BuildError::Name { plugin: name.to_owned(), named }.into());
+    }
     let library = layout.library(name, profile);
     place(&built, &library).map_err(|source| BuildError::Io { path: library.clone(), source })?;
     output.say(format_args!(
