@@ -106,7 +106,10 @@ fn the_examples_are_held_against_the_built_library() {
     let project = Project::new("examples");
     project.echo_core(&["plugin", "new", "tested"]);
     project.echo_core(&["plugin", "build", "tested"]);
-    let passed = project.echo_core(&["plugin", "test", "tested"]);
+    let program = env!("CARGO_BIN_EXE_echo-core");
+    let tested = project.output(program, &["plugin", "test", "tested"]);
+    assert_eq!(String::from_utf8(tested.stderr).unwrap(), "", "examples of what goes wrong");
+    let passed = String::from_utf8(tested.stdout).unwrap();
     assert!(passed.contains("pass A name is greeted.\n"), "{passed}");
     assert!(passed.ends_with("2 of 2 examples passed\n"), "{passed}");
 
@@ -120,7 +123,6 @@ fn the_examples_are_held_against_the_built_library() {
     )
     .unwrap();
     project.echo_core(&["plugin", "build", "tested"]);
-    let program = env!("CARGO_BIN_EXE_echo-core");
     let failed = project.output(program, &["plugin", "test", "tested"]);
     let said = String::from_utf8(failed.stdout).unwrap();
     assert_eq!(failed.status.code(), Some(1), "{said}");

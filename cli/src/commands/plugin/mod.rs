@@ -10,7 +10,7 @@ mod show;
 mod template;
 mod test;
 
-use echo_core::config::Config;
+use echo_core::config::{Config, TelemetryConfig};
 use echo_sdk::contract::host;
 
 use crate::args::PluginCommand;
@@ -40,6 +40,11 @@ pub fn plugin(output: &Output, config: Config, command: PluginCommand) -> Comman
         }
         PluginCommand::Test { name, profile, timeout, json } => {
             let asked = test::Asked { name, profile, timeout, json };
+            let mut config = config;
+            // Examples of what goes wrong are no warnings, unless somebody wants to follow.
+            if config.telemetry.log == TelemetryConfig::default().log {
+                config.telemetry.log = "error".to_owned();
+            }
             hosting(output, config, async |it| test::test(it, &layout, &asked).await)
         }
         PluginCommand::Activate { name, profile } => {

@@ -48,6 +48,7 @@ pub async fn show(
     json: bool,
     url: Option<&str>,
 ) -> CommandResult {
+    let url = url.filter(|url| !url.is_empty());
     let hosts = match ask(talk, name, url).await {
         Ok(hosts) => hosts,
         // Nobody said that there is one.
