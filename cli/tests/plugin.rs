@@ -179,6 +179,18 @@ fn a_running_host_shows_its_plugin() {
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["hosts"][0]["library"]["hash"], json["library"]["hash"]);
     assert_eq!(json["hosts"][0]["health"]["state"], "unchecked");
+
+    let unloaded = project.echo_core(&["plugin", "unload", "shown"]);
+    assert_eq!(unloaded, "`shown` is unloaded on 1 host\n");
+    let program = env!("CARGO_BIN_EXE_echo-core");
+    let nobody = project.output(program, &order);
+    assert_eq!(nobody.status.code(), Some(3), "nobody answers");
+    let loaded = project.echo_core(&["plugin", "load", "shown"]);
+    assert_eq!(loaded, "`shown` is running on 1 host\n");
+    assert_eq!(lines(&project.echo_core(&order))[0]["text"], "0.10 EUR");
+    let twice = project.output(program, &["plugin", "load", "shown"]);
+    assert_eq!(twice.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&twice.stderr).contains("is registered already"));
     host.signal("TERM");
     assert_eq!(host.end().code, 0);
 }

@@ -17,7 +17,7 @@ use crate::output::{ColorChoice, Verbosity};
 
 pub use bus::{PublishArgs, RequestArgs, SubscribeArgs};
 pub use host::{DeadCommand, DeadFilter, DeadPick, ServeArgs, TopicsArgs, UrlArgs};
-pub use plugin::{PluginCommand, PluginOrderArgs, Profile, Template};
+pub use plugin::{PluginCommand, PluginLoadArgs, PluginOrderArgs, Profile, Template};
 pub use schema::{Named, SchemaCommand, SchemaRegisterArgs};
 
 /// Runs integration tests as messages on a bus.

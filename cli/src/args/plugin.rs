@@ -67,6 +67,17 @@ pub enum PluginCommand {
         #[arg(value_enum, default_value_t)]
         profile: Profile,
     },
+    /// Loads a library into each running host of this machine, where it runs at once.
+    Load(PluginLoadArgs),
+    /// Unloads a plugin that was loaded from a library, on each running host that has it.
+    Unload {
+        /// The plugin.
+        #[command(flatten)]
+        order: PluginOrderArgs,
+        /// Unloads those that depend on it first.
+        #[arg(long)]
+        cascade: bool,
+    },
     /// Lets a plugin's messages wait, on each running host that has it.
     Pause(PluginOrderArgs),
     /// Lets a paused plugin's messages flow again.
@@ -114,7 +125,23 @@ impl Profile {
     }
 }
 
-/// `plugin pause`, `resume` and `reset`.
+/// `plugin load`.
+#[derive(Debug, Args)]
+pub struct PluginLoadArgs {
+    /// The plugin, which was built; or the file of its library, within the folder of plugins.
+    pub library: String,
+    /// Which build of the plugin, where it is named.
+    #[arg(long, default_value = "development")]
+    pub profile: Profile,
+    /// Prints JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// The host.
+    #[command(flatten)]
+    pub at: At,
+}
+
+/// `plugin pause`, `resume`, `reset` and `unload`.
 #[derive(Debug, Args)]
 pub struct PluginOrderArgs {
     /// The plugin.

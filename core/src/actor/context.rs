@@ -110,8 +110,12 @@ impl Intake {
         self.0.store(true, Ordering::Release);
     }
 
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
     fn check(&self) -> Result<(), PublishError> {
-        if self.0.load(Ordering::Acquire) { Err(PublishError::Closed) } else { Ok(()) }
+        if self.is_stopped() { Err(PublishError::Closed) } else { Ok(()) }
     }
 }
 

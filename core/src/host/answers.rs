@@ -6,6 +6,7 @@
 //! question; one that names another host is left to that.
 
 use std::future::poll_fn;
+use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::task::Poll;
 
@@ -16,7 +17,8 @@ use echo_sdk::contract::dead::{
     DeadReplays,
 };
 use echo_sdk::contract::host::{
-    self, Answer, PluginOrder, PluginOrdered, PluginShown, Said, TopicsQuestion, TopicsReply,
+    self, Answer, PluginLoad, PluginOrder, PluginOrdered, PluginShown, PluginUnload,
+    PluginsUnloaded, Said, TopicsQuestion, TopicsReply,
 };
 use echo_sdk::contract::schema::{self, SchemaList};
 use echo_sdk::{
@@ -30,7 +32,7 @@ use uuid::Uuid;
 use super::dead::Kept;
 use super::lag::lags;
 use super::{HostError, Shared};
-use crate::registry::HOST_SOURCE;
+use crate::registry::{HOST_SOURCE, PluginEntry};
 use crate::schema::SchemaError;
 
 /// How many questions are answered at once; those after them wait.
@@ -40,9 +42,11 @@ const AT_ONCE: usize = 32;
 const WAITING: usize = 1024;
 
 /// What is asked for. Each is subscribed to by itself, so that a question that nobody knows is heard by nobody.
-const QUESTIONS: [&str; 14] = [
+const QUESTIONS: [&str; 16] = [
     host::TOPICS,
     host::SHOW,
+    host::LOAD,
+    host::UNLOAD,
     host::PAUSE,
     host::RESUME,
     host::RESET,
@@ -108,6 +112,11 @@ enum Fault {
     Host(#[from] HostError),
     #[error(transparent)]
     Schema(#[from] SchemaError),
+    #[error(
+        "`{library}` is no file within the folder of plugins, `{folder}`; put the library there, for example with \
+         `plugin build`"
+    )]
+    Outside { library: String, folder: String },
     #[error("the question was given up, since the host ends")]
     Ended,
 }
@@ -132,17 +141,32 @@ impl Shared {
                 };
                 self.say(message, shown).await;
             }
+            host::LOAD => {
+                let loaded = match read::<PluginLoad>(message) {
+                    Ok(PluginLoad { library }) => self.load_asked(&library).await,
+                    Err(fault) => Err(fault),
+                };
+                self.say(message, loaded).await;
+            }
+            host::UNLOAD => {
+                let unloaded = match read::<PluginUnload>(message) {
+                    Ok(asked) => self.unload_asked(asked).await,
+                    Err(fault) => Err(fault),
+                };
+                self.say(message, unloaded).await;
+            }
             dead::LIST => {
                 let asked = read::<DeadList>(message);
                 let listed = async |asked: DeadList| {
-                    let mut page = self.dead_letters.page(&asked.select, asked.after);
+                    let mut page = self.parts.dead_letters.page(&asked.select, asked.after);
                     page.waiting = self.letters_waiting();
                     page
                 };
                 self.say_unless_other(message, asked, |it| it.host.as_deref(), listed).await;
             }
             dead::GET => {
-                let found = read::<DeadGet>(message).map(|asked| self.dead_letters.get(asked.id));
+                let found =
+                    read::<DeadGet>(message).map(|asked| self.parts.dead_letters.get(asked.id));
                 self.say(message, found).await;
             }
             dead::REPLAY => {
@@ -153,31 +177,32 @@ impl Shared {
             dead::DISCARD => {
                 let asked = read::<DeadDiscard>(message);
                 let discarded = async |asked: DeadDiscard| {
-                    let (discarded, more) = self.dead_letters.discard(&asked.select);
+                    let (discarded, more) = self.parts.dead_letters.discard(&asked.select);
                     DeadDiscarded { discarded, more }
                 };
                 self.say_unless_other(message, asked, |it| it.host.as_deref(), discarded).await;
             }
             schema::REGISTER => {
-                let schemas = Arc::clone(&self.schemas);
+                let schemas = Arc::clone(&self.parts.schemas);
                 let registered = blocking(message, move |asked| schemas.answer_register(asked));
                 self.say(message, registered.await).await;
             }
             schema::GET => {
-                let found = read(message).and_then(|it| Ok(self.schemas.answer_get(it)?));
+                let found = read(message).and_then(|it| Ok(self.parts.schemas.answer_get(it)?));
                 self.say(message, found).await;
             }
             schema::LIST => {
                 let asked = read::<SchemaList>(message);
-                let listed = async |_| self.schemas.answer_list();
+                let listed = async |_| self.parts.schemas.answer_list();
                 self.say_unless_other(message, asked, |it| it.host.as_deref(), listed).await;
             }
             schema::REMOVE => {
-                let removed = read(message).and_then(|it| Ok(self.schemas.answer_remove(it)?));
+                let removed =
+                    read(message).and_then(|it| Ok(self.parts.schemas.answer_remove(it)?));
                 self.say(message, removed).await;
             }
             schema::CHECK => {
-                let schemas = Arc::clone(&self.schemas);
+                let schemas = Arc::clone(&self.parts.schemas);
                 let checked = blocking(message, move |asked| schemas.answer_check(asked));
                 self.say(message, checked.await).await;
             }
@@ -233,7 +258,7 @@ impl Shared {
         if let Some(context) = question.trace_context() {
             builder = builder.trace_context(context);
         }
-        self.transport.publish(topic, builder.build()?).await
+        self.parts.transport.publish(topic, builder.build()?).await
     }
 
     async fn topics(&self) -> TopicsReply {
@@ -258,6 +283,37 @@ impl Shared {
         Ok(shown)
     }
 
+    /// Loads a library for somebody on the bus: one of those that were put into the folder of plugins, since whoever
+    /// loads a library has it do what it likes.
+    async fn load_asked(&self, library: &str) -> Result<PluginOrdered, Fault> {
+        let library = Path::new(library);
+        let enabled = &self.parts.config.plugins.dir;
+        let folder = enabled.parent().unwrap_or(enabled);
+        let is_within = match (library.canonicalize(), folder.canonicalize()) {
+            (Ok(library), Ok(folder)) => library.starts_with(folder),
+            _ => false,
+        };
+        if !is_within {
+            let (library, folder) = (library.display(), folder.display());
+            return Err(Fault::Outside {
+                library: library.to_string(),
+                folder: folder.to_string(),
+            });
+        }
+        let PluginEntry { name, status, .. } = self.load(library).await?;
+        Ok(PluginOrdered { plugin: name, status })
+    }
+
+    async fn unload_asked(&self, asked: PluginUnload) -> Result<PluginsUnloaded, Fault> {
+        let mut told = PluginsUnloaded { plugins: Vec::new(), unfinished: 0, faults: Vec::new() };
+        for unloaded in self.unload(&asked.plugin, asked.cascade).await? {
+            told.plugins.push(unloaded.plugin);
+            told.unfinished += unloaded.unfinished.len();
+            told.faults.extend(unloaded.faults);
+        }
+        Ok(told)
+    }
+
     async fn order(&self, order: &str, plugin: String) -> Result<PluginOrdered, Fault> {
         match order {
             host::PAUSE => self.pause(&plugin).await?,
@@ -271,15 +327,15 @@ impl Shared {
     /// How many durable letters wait in their slot, beside those in hand.
     fn letters_waiting(&self) -> usize {
         let held = self.letter_slot.as_ref().map_or(0, |slot| slot.stats().held);
-        held.saturating_sub(self.dead_letters.held())
+        held.saturating_sub(self.parts.dead_letters.held())
     }
 
     async fn replay(&self, asked: DeadReplay) -> DeadReplays {
-        let (ids, more_after) = self.dead_letters.to_replay(&asked.select, asked.after);
+        let (ids, more_after) = self.parts.dead_letters.to_replay(&asked.select, asked.after);
         let mut replays = DeadReplays { more_after, ..DeadReplays::default() };
         for id in ids {
             // Gone meanwhile: somebody else replays or discards it.
-            let Some(kept) = self.dead_letters.take(id) else { continue };
+            let Some(kept) = self.parts.dead_letters.take(id) else { continue };
             match self.replay_one(kept, asked.new_id).await {
                 Ok(replayed) => replays.replayed.push(replayed),
                 Err(error) => {
@@ -296,7 +352,7 @@ impl Shared {
         let published = async {
             let mut builder = kept.letter.message.to_builder();
             // A durable topic takes a second message of the same id for the first.
-            if new_id || self.config.bus.durable.holds(&topic) {
+            if new_id || self.parts.config.bus.durable.holds(&topic) {
                 builder = builder.id(Uuid::now_v7());
             }
             let message = builder.build()?;
@@ -306,7 +362,7 @@ impl Shared {
                     let effect = Received { topic: topic.clone(), message };
                     receiver.commit(vec![effect]).await?;
                 }
-                None => self.transport.publish(&topic, message).await?,
+                None => self.parts.transport.publish(&topic, message).await?,
             }
             Ok(message_id)
         }
@@ -314,11 +370,11 @@ impl Shared {
         let id = kept.id;
         match published {
             Ok(message_id) => {
-                self.dead_letters.put_replayed(kept);
+                self.parts.dead_letters.put_replayed(kept);
                 Ok(DeadReplayed { id, topic, message_id })
             }
             Err(error) => {
-                self.dead_letters.put(kept);
+                self.parts.dead_letters.put(kept);
                 Err(error)
             }
         }

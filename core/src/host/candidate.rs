@@ -9,7 +9,7 @@ use echo_sdk::{Manifest, PluginContext, PluginError};
 use super::Refused;
 use crate::actor::Actor;
 use crate::config::Config;
-use crate::library;
+use crate::library::{self, LibraryError};
 use crate::registry::Origin;
 
 /// Makes a plugin that is linked in.
@@ -72,10 +72,10 @@ pub(super) fn find_libraries(
     let mut paths: Vec<(PathBuf, Option<&str>)> =
         paths.into_iter().map(|path| (path, None)).collect();
     let registered = config.plugins.register.iter().filter(|settings| settings.enabled);
-    let named = registered.filter_map(|it| Some((it.library.clone()?, Some(it.id.as_str()))));
-    paths.extend(named);
+    let listed = registered.filter_map(|it| Some((it.library.clone()?, Some(it.id.as_str()))));
+    paths.extend(listed);
     for (path, id) in paths {
-        match read(&path, id) {
+        match named(&path, id) {
             Ok(manifest) => candidates.push(Candidate { manifest, source: Source::Library(path) }),
             Err(reason) => refused.push(Refused { file: path.display().to_string(), reason }),
         }
@@ -83,9 +83,14 @@ pub(super) fn find_libraries(
     (candidates, refused)
 }
 
+/// The manifest of a library; nothing of it runs.
+pub(super) fn read(path: &Path) -> Result<Manifest, LibraryError> {
+    library::manifest(path)
+}
+
 /// The manifest of a library, which has this name where the configuration gives it one.
-fn read(path: &Path, id: Option<&str>) -> Result<Manifest, String> {
-    let manifest = library::manifest(path).map_err(|error| error.to_string())?;
+fn named(path: &Path, id: Option<&str>) -> Result<Manifest, String> {
+    let manifest = read(path).map_err(|error| error.to_string())?;
     match id {
         Some(id) if id != manifest.name => {
             let name = &manifest.name;

@@ -5,7 +5,9 @@ mod builder;
 mod candidate;
 mod dead;
 mod lag;
+mod loading;
 mod local_bus;
+mod making;
 mod shutdown;
 mod starting;
 
@@ -24,13 +26,15 @@ use tokio::task::JoinHandle;
 use crate::actor::context::{ClientTransport, Intake};
 use crate::config::{Config, PluginSettingsError};
 use crate::library::LibraryError;
-use crate::middleware::{Layer, tool_transport};
+use crate::middleware::tool_transport;
 use crate::registry::{Managed, OrderError, PluginEntry, PluginRegistry, RegistryError};
 use crate::schema::{LoadError, Schemas};
-use crate::telemetry::{Exports, HostTelemetry};
+use crate::telemetry::HostTelemetry;
 
 pub use builder::HostBuilder;
 pub(crate) use dead::DeadLetters;
+pub use loading::Unloaded;
+use making::Parts;
 pub use shutdown::{ShutdownReport, Unfinished};
 
 /// Why a host did not start, or did not do what it was asked.
@@ -68,6 +72,23 @@ pub enum HostError {
     /// The folder of schemas could not be loaded.
     #[error(transparent)]
     Schemas(#[from] LoadError),
+    /// A plugin that others need is not unloaded by itself.
+    #[error(
+        "plugin `{plugin}` stays, since {} on it; unload {} first, or all of them with `--cascade`",
+        depend(.dependents), them(.dependents)
+    )]
+    Needed {
+        /// The plugin.
+        plugin: String,
+        /// Those that depend on it, directly or through others.
+        dependents: Vec<String>,
+    },
+    /// A plugin that is linked into the host cannot be made again, so it stays.
+    #[error("plugin `{0}` is a part of the host and stays; `plugin pause` lets its messages wait")]
+    BuiltIn(String),
+    /// A plugin was loaded or unloaded while the host ended.
+    #[error("the host ends, so its plugins stay as they are")]
+    Ending,
     /// No plugin has this name.
     #[error("there is no plugin `{0}`; `plugin list` shows those there are")]
     NoSuchPlugin(String),
@@ -94,17 +115,14 @@ struct Shared {
     id: String,
     /// Whether the bus is within this host.
     alone: bool,
-    config: Config,
-    transport: Arc<dyn Transport>,
+    parts: Parts,
     registry: RwLock<PluginRegistry>,
-    exports: Exports,
+    /// Held by whoever loads or unloads: one at a time, so that what a plugin depends on stays while it is made.
+    changes: tokio::sync::Mutex<()>,
     intake: Arc<Intake>,
-    dead_letters: Arc<DeadLetters>,
     /// Where durable dead letters come from.
     letter_slot: Option<Arc<dyn Slot>>,
     refused: Vec<Refused>,
-    middleware: Vec<Layer>,
-    schemas: Arc<Schemas>,
 }
 
 impl Host {
@@ -117,20 +135,20 @@ impl Host {
     /// name, until the host stops its intake.
     pub fn client(&self, name: &str) -> PluginContext {
         let transport = ClientTransport {
-            transport: Arc::clone(&self.shared.transport),
+            transport: Arc::clone(&self.shared.parts.transport),
             intake: Arc::clone(&self.shared.intake),
-            queue_size: self.shared.config.bus.queue_size,
+            queue_size: self.shared.parts.config.bus.queue_size,
         };
-        let telemetry = HostTelemetry::new(name, self.shared.exports.clone());
+        let telemetry = HostTelemetry::new(name, self.shared.parts.exports.clone());
         let version = env!("CARGO_PKG_VERSION");
-        let transport = tool_transport(&self.shared.middleware, name, Arc::new(transport));
+        let transport = tool_transport(&self.shared.parts.middleware, name, Arc::new(transport));
         PluginContext::new(name, version, Map::new(), transport, Arc::new(telemetry))
     }
 
     /// The bus that the host runs on, for what stands beside it, such as a gateway. Nothing keeps it from
     /// publishing when the host stops its intake: end it before.
     pub fn transport(&self) -> &Arc<dyn Transport> {
-        &self.shared.transport
+        &self.shared.parts.transport
     }
 
     /// Subscribes to all of a pattern's messages: publishers wait for this subscriber when it is more than
@@ -144,7 +162,7 @@ impl Host {
         capacity: usize,
     ) -> Result<Subscription, HostError> {
         let options = SubscribeOptions { capacity, overflow: Overflow::Block };
-        Ok(self.shared.transport.subscribe(pattern, options).await?)
+        Ok(self.shared.parts.transport.subscribe(pattern, options).await?)
     }
 
     /// The plugins, in the order in which they were initialised.
@@ -172,17 +190,17 @@ impl Host {
 
     /// The configuration that the host runs with.
     pub fn config(&self) -> &Config {
-        &self.shared.config
+        &self.shared.parts.config
     }
 
     /// The registry of schemas that the host's messages are checked against.
     pub fn schemas(&self) -> &Arc<Schemas> {
-        &self.shared.schemas
+        &self.shared.parts.schemas
     }
 
     /// The dead letters that the host remembers, oldest first, and how many it had to forget.
     pub fn dead_letters(&self) -> (Vec<DeadLetter>, u64) {
-        self.shared.dead_letters.list()
+        self.shared.parts.dead_letters.list()
     }
 
     /// Pauses a plugin: its messages wait in its queue.
@@ -267,7 +285,7 @@ impl Shared {
 impl Drop for Host {
     fn drop(&mut self) {
         self.end_tasks();
-        self.shared.transport.close();
+        self.shared.parts.transport.close();
     }
 }
 
@@ -280,4 +298,19 @@ impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Host").field("plugins", &self.plugins().len()).finish_non_exhaustive()
     }
+}
+
+/// "`a` and `b` depend", "`a` depends".
+fn depend(names: &[String]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    match quoted.as_slice() {
+        [one] => format!("{one} depends"),
+        [first @ .., last] => format!("{} and {last} depend", first.join(", ")),
+        [] => "others depend".to_owned(),
+    }
+}
+
+/// "it", "them".
+fn them(names: &[String]) -> &'static str {
+    if names.len() == 1 { "it" } else { "them" }
 }

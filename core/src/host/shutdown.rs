@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use echo_sdk::Topic;
 use echo_sdk::contract::system::{HOST_STOPPING, HostEvent, PluginStatus};
+use echo_sdk::{Received, Topic};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -38,24 +38,19 @@ impl ShutdownReport {
     }
 
     fn add(&mut self, plugin: &Managed, ended: Ended) {
-        let name = plugin.name();
-        self.unfinished.extend(ended.unfinished.into_iter().map(|received| Unfinished {
-            slot: name.to_owned(),
-            topic: received.topic,
-            id: received.message.id(),
-        }));
-        if ended.workers.cut_off > 0 {
-            let count = ended.workers.cut_off;
-            self.faults.push(format!("{count} handlers of `{name}` were cut off"));
-        }
-        if ended.workers.stuck > 0 {
-            let count = ended.workers.stuck;
-            self.faults.push(format!("{count} handlers of `{name}` block their threads and go on"));
-        }
-        if let Some(error) = ended.error {
-            self.faults.push(format!("`{name}` did not shut down well: {error}"));
-        }
+        self.faults.extend(ended.faults(plugin.name()));
+        self.unfinished.extend(unfinished(plugin.name(), ended.unfinished));
     }
+}
+
+/// Messages that a slot was left with.
+pub(super) fn unfinished(slot: &str, left: Vec<Received>) -> Vec<Unfinished> {
+    let unfinished = left.into_iter().map(|Received { topic, message }| Unfinished {
+        slot: slot.to_owned(),
+        topic,
+        id: message.id(),
+    });
+    unfinished.collect()
 }
 
 impl Host {
@@ -71,13 +66,15 @@ impl Host {
         let shared = Arc::clone(&self.shared);
         shared.intake.stop();
         let names = self.plugins().into_iter().map(|plugin| plugin.name).collect();
-        announce(&*shared.transport, HOST_STOPPING, &HostEvent { plugins: names });
+        announce(&*shared.parts.transport, HOST_STOPPING, &HostEvent { plugins: names });
         let plugins = shared.registry.read().in_order();
         let drained = drain(&plugins);
         // Past the time the plugins are stopped all the same; what they leave is in the report.
-        let _ = tokio::time::timeout(shared.config.shutdown.timeout, drained).await;
+        let _ = tokio::time::timeout(shared.parts.config.shutdown.timeout, drained).await;
         drop(plugins);
         self.end_tasks();
+        // Whoever loads or unloads just now is waited for, and nobody begins to after that.
+        let _no_change = shared.changes.lock().await;
         let mut report = ShutdownReport::default();
         let plugins = shared.registry.write().drain();
         for plugin in plugins {
@@ -92,9 +89,9 @@ impl Host {
         if let Some(letters) = &shared.letter_slot {
             letters.close();
         }
-        shared.dead_letters.let_go();
-        shared.transport.close();
-        shared.transport.closed().await;
+        shared.parts.dead_letters.let_go();
+        shared.parts.transport.close();
+        shared.parts.transport.closed().await;
         report
     }
 

@@ -6,40 +6,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use echo_bus::{BusError, RetryPolicy, Slot, SlotOptions, Transport};
+use echo_bus::{BusError, Slot, SlotOptions, Transport};
 use echo_sdk::contract::system::{HOST_READY, HostEvent, PLUGIN_REFUSED, PluginRefused};
-use echo_sdk::{
-    Manifest, MessageTransport, Overflow, Pattern, PluginContext, PluginError, StateKind,
-    WorkerPoolConfig,
-};
+use echo_sdk::{Overflow, Pattern, PluginError};
 use parking_lot::RwLock;
-use tokio::runtime::Handle;
 use uuid::Uuid;
 
-use super::candidate::{Candidate, Source};
+use super::candidate::Candidate;
+use super::making::Parts;
 use super::{DeadLetters, Host, HostError, Refused, Shared, failed};
 use super::{answers, dead, lag};
-use crate::actor::context::{Intake, PluginTransport};
-use crate::actor::{Actor, Counters, Delivering, SlotRuntime};
-use crate::config::{BusUrl, Config, PluginSetup, state_dir};
-use crate::library::{LibraryError, LoadedLibrary, Loader};
-use crate::middleware::{Layer, SlotMiddleware};
+use crate::actor::context::Intake;
+use crate::config::{BusUrl, Config, PluginSetup};
+use crate::middleware::Layer;
 use crate::pool::{INTERVAL, shares};
 use crate::registry::{
     Managed, Node, OrderError, PluginRegistry, RegistryError, announce, initialisation_order, node,
 };
 use crate::schema::Schemas;
-use crate::state::PluginState;
-use crate::telemetry::{Exports, HostTelemetry, SlotMetrics};
+use crate::telemetry::Exports;
 
 pub(super) struct Starting {
-    config: Config,
-    exports: Exports,
-    transport: Arc<dyn Transport>,
-    dead_letters: Arc<DeadLetters>,
+    parts: Parts,
     refused: Vec<Refused>,
-    middleware: Vec<Layer>,
-    schemas: Arc<Schemas>,
 }
 
 /// A candidate with what the configuration and its manifest come to.
@@ -47,13 +36,6 @@ struct Prepared {
     candidate: Candidate,
     setup: PluginSetup,
     node: Node,
-}
-
-/// A plugin that was made, and what it lives on.
-struct Made {
-    actor: Arc<dyn Actor>,
-    runtime: Handle,
-    library: Option<LoadedLibrary>,
 }
 
 impl Starting {
@@ -67,18 +49,19 @@ impl Starting {
         middleware.extend(config.middleware.iter().map(|settings| settings.layer(&schemas)));
         let durable = dead::are_durable(&config.bus, &*transport);
         let (dead_letters, refused) = (Arc::new(DeadLetters::new(durable)), Vec::new());
-        Self { config, exports, transport, dead_letters, refused, middleware, schemas }
+        let parts = Parts { config, exports, transport, dead_letters, middleware, schemas };
+        Self { parts, refused }
     }
 
     pub(super) fn config(&self) -> &Config {
-        &self.config
+        &self.parts.config
     }
 
     /// Goes on without a library.
     pub(super) fn refuse(&mut self, refused: Refused) {
         tracing::warn!(file = refused.file, reason = refused.reason, "a plugin was refused");
         let event = PluginRefused { file: refused.file.clone(), reason: refused.reason.clone() };
-        announce(&*self.transport, PLUGIN_REFUSED, &event);
+        announce(&*self.parts.transport, PLUGIN_REFUSED, &event);
         self.refused.push(refused);
     }
 
@@ -97,25 +80,21 @@ impl Starting {
         let mut registry = PluginRegistry::default();
         plugins.iter().try_for_each(|plugin| registry.add(Arc::clone(plugin)))?;
         self.initialise(&plugins).await?;
-        let questions = answers::questions(&*self.transport).await?;
+        let questions = answers::questions(&*self.parts.transport).await?;
         let letter_slot = self.open_letter_slot().await?;
         let names = plugins.iter().map(|plugin| plugin.name().to_owned()).collect();
-        announce(&*self.transport, HOST_READY, &HostEvent { plugins: names });
+        announce(&*self.parts.transport, HOST_READY, &HostEvent { plugins: names });
         let shared = Arc::new(Shared {
             id: Uuid::now_v7().simple().to_string(),
-            alone: self.config.bus.url == BusUrl::Local,
-            config: self.config,
-            transport: self.transport,
+            alone: self.parts.config.bus.url == BusUrl::Local,
+            parts: self.parts,
             registry: RwLock::new(registry),
-            exports: self.exports,
+            changes: tokio::sync::Mutex::default(),
             intake: Arc::<Intake>::default(),
-            dead_letters: self.dead_letters,
             letter_slot,
             refused: self.refused,
-            middleware: self.middleware,
-            schemas: self.schemas,
         });
-        let shows_metrics = shared.exports.metrics();
+        let shows_metrics = shared.parts.exports.metrics();
         let mut tasks = vec![
             tokio::spawn(scale_pools(Arc::downgrade(&shared))),
             tokio::spawn(answers::answer(Arc::downgrade(&shared), questions)),
@@ -124,7 +103,7 @@ impl Starting {
             tasks.push(tokio::spawn(lag::show(Arc::downgrade(&shared))));
         }
         if let Some(slot) = &shared.letter_slot {
-            let letters = Arc::clone(&shared.dead_letters);
+            let letters = Arc::clone(&shared.parts.dead_letters);
             tasks.push(tokio::spawn(letters.collect(Arc::clone(slot))));
         }
         Ok(Host { shared, tasks })
@@ -132,7 +111,7 @@ impl Starting {
 
     /// Opens the slot that durable dead letters are taken from, where they are.
     async fn open_letter_slot(&self) -> Result<Option<Arc<dyn Slot>>, HostError> {
-        if !self.dead_letters.is_durable() {
+        if !self.parts.dead_letters.is_durable() {
             return Ok(None);
         }
         let options = SlotOptions {
@@ -141,7 +120,7 @@ impl Starting {
             capacity: dead::CAPACITY,
             overflow: Overflow::Block,
         };
-        Ok(Some(self.transport.open_slot(options).await?))
+        Ok(Some(self.parts.transport.open_slot(options).await?))
     }
 
     fn prepare(
@@ -151,15 +130,15 @@ impl Starting {
         let mut prepared: BTreeMap<String, Prepared> = BTreeMap::new();
         for candidate in candidates {
             let name = candidate.name().to_owned();
-            let checked = match (self.config.plugin_setup(&candidate.manifest), prepared.get(&name))
-            {
-                (Ok(setup), None) => node(&candidate.manifest).map(|node| (setup, node)),
-                (Ok(_), Some(_)) => Err(RegistryError::Duplicate(name.clone())),
-                (Err(error), _) => {
-                    self.refuse_or_fail(&candidate, error.into())?;
-                    continue;
-                }
-            };
+            let checked =
+                match (self.parts.config.plugin_setup(&candidate.manifest), prepared.get(&name)) {
+                    (Ok(setup), None) => node(&candidate.manifest).map(|node| (setup, node)),
+                    (Ok(_), Some(_)) => Err(RegistryError::Duplicate(name.clone())),
+                    (Err(error), _) => {
+                        self.refuse_or_fail(&candidate, error.into())?;
+                        continue;
+                    }
+                };
             match checked {
                 Ok((setup, node)) if setup.enabled => {
                     prepared.insert(name, Prepared { candidate, setup, node });
@@ -212,7 +191,7 @@ impl Starting {
             }
             let (manifest, origin) = (candidate.manifest.clone(), candidate.origin());
             let file = candidate.file().map(|file| file.display().to_string());
-            match (self.register(candidate, setup).await, file) {
+            match (self.parts.register(candidate, setup).await, file) {
                 (Ok(plugin), _) => {
                     made.insert(name);
                     plugins.push(plugin);
@@ -229,86 +208,6 @@ impl Starting {
         Ok(plugins)
     }
 
-    /// Makes a plugin and opens its slot.
-    async fn register(
-        &self,
-        candidate: Candidate,
-        setup: PluginSetup,
-    ) -> Result<Arc<Managed>, HostError> {
-        let PluginSetup { config, worker_pool, middleware, .. } = setup;
-        let (manifest, origin) = (candidate.manifest.clone(), candidate.origin());
-        let name = manifest.name.as_str();
-        let telemetry = HostTelemetry::new(name, self.exports.clone());
-        let own: Vec<Layer> = middleware.iter().map(|own| own.layer(&self.schemas)).collect();
-        let layers = self.middleware.iter().chain(&own);
-        let middleware = SlotMiddleware::new(layers, name, worker_pool.max_attempts);
-        let transport = PluginTransport {
-            transport: Arc::clone(&self.transport),
-            queue_size: self.config.bus.queue_size,
-        };
-        let mut transport: Arc<dyn MessageTransport> = Arc::new(transport);
-        if let Some(middleware) = &middleware {
-            transport = middleware.transport(transport);
-        }
-        let state = PluginState { kind: manifest.state, states: self.transport.states(name) };
-        let context = PluginContext::new(
-            name,
-            manifest.version.as_str(),
-            config,
-            transport,
-            Arc::new(telemetry.clone()),
-        );
-        let context = context.with_state(Arc::new(state));
-        let Made { actor, runtime, library } = match candidate.source {
-            Source::BuiltIn(make) => {
-                let actor = make(context).map_err(failed(name, "made"))?;
-                Made { actor, runtime: Handle::current(), library: None }
-            }
-            Source::Library(path) => load(&self.config, path, context, name).await?,
-        };
-        let slot = self.open_slot(&manifest, &worker_pool, telemetry, middleware).await?;
-        let plugin = Managed::new(manifest, origin, worker_pool, actor, runtime, slot);
-        Ok(Arc::new(plugin.with_library(library)))
-    }
-
-    async fn open_slot(
-        &self,
-        manifest: &Manifest,
-        pool: &WorkerPoolConfig,
-        telemetry: HostTelemetry,
-        middleware: Option<SlotMiddleware>,
-    ) -> Result<Arc<SlotRuntime>, HostError> {
-        let slot = self
-            .transport
-            .open_slot(SlotOptions {
-                name: manifest.name.clone(),
-                patterns: manifest.subscriptions.clone(),
-                capacity: pool.queue_size,
-                overflow: pool.overflow,
-            })
-            .await?;
-        let delivery = &self.config.delivery;
-        let retry = RetryPolicy { base: delivery.retry_base_delay, max: delivery.retry_max_delay };
-        Ok(Arc::new(SlotRuntime {
-            transport: Arc::clone(&self.transport),
-            slot,
-            delivering: Delivering {
-                max_attempts: pool.max_attempts,
-                max_hops: delivery.max_hops,
-                retry,
-                deadline: pool.deadline,
-                commit_patience: self.config.bus.commit_patience,
-            },
-            telemetry,
-            metrics: SlotMetrics::new(&manifest.name),
-            counters: Counters::default(),
-            dead_letters: Arc::clone(&self.dead_letters),
-            middleware,
-            states: (manifest.state != StateKind::None)
-                .then(|| self.transport.states(&manifest.name)),
-        }))
-    }
-
     async fn initialise(&mut self, plugins: &[Arc<Managed>]) -> Result<(), HostError> {
         let mut running: Vec<&Arc<Managed>> = Vec::new();
         for plugin in plugins {
@@ -320,7 +219,7 @@ impl Starting {
                     plugin.fail(&text);
                     PluginError::ProcessingError(text)
                 }
-                None => match plugin.start(self.config.plugins.start_timeout).await {
+                None => match plugin.start(self.parts.config.plugins.start_timeout).await {
                     Ok(()) => {
                         running.push(plugin);
                         continue;
@@ -339,27 +238,6 @@ impl Starting {
         }
         Ok(())
     }
-}
-
-/// Loads a library where blocking is allowed.
-async fn load(
-    config: &Config,
-    path: std::path::PathBuf,
-    context: PluginContext,
-    name: &str,
-) -> Result<Made, HostError> {
-    let mut loader = Loader::default().patience(config.plugins.start_timeout);
-    if let Some(state) = state_dir(config.gateway.state_dir.as_deref()) {
-        loader = loader.remember_in(&state);
-    }
-    let loading = tokio::task::spawn_blocking(move || loader.load(&path, |_| context));
-    let loaded: Result<LoadedLibrary, LibraryError> = loading.await.map_err(|error| {
-        let error = PluginError::ProcessingError(format!("its loading was cut off: {error}"));
-        failed(name, "loaded")(error)
-    })?;
-    let library = loaded?;
-    let runtime = library.runtime().clone();
-    Ok(Made { actor: Arc::new(library.plugin()), runtime, library: Some(library) })
 }
 
 /// Looks at all pools once an interval, until the host is gone.

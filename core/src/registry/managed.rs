@@ -61,6 +61,25 @@ pub(crate) struct Ended {
     pub(crate) error: Option<PluginError>,
 }
 
+impl Ended {
+    /// What went wrong, a sentence each.
+    pub(crate) fn faults(&self, plugin: &str) -> Vec<String> {
+        let mut faults = Vec::new();
+        if self.workers.cut_off > 0 {
+            let count = self.workers.cut_off;
+            faults.push(format!("{count} handlers of `{plugin}` were cut off"));
+        }
+        if self.workers.stuck > 0 {
+            let count = self.workers.stuck;
+            faults.push(format!("{count} handlers of `{plugin}` block their threads and go on"));
+        }
+        if let Some(error) = &self.error {
+            faults.push(format!("`{plugin}` did not shut down well: {error}"));
+        }
+        faults
+    }
+}
+
 impl Managed {
     /// A plugin that has been made, with its slot open; nothing of it runs yet.
     pub(crate) fn new(
@@ -189,11 +208,23 @@ impl Managed {
         imported?
     }
 
+    /// Takes no more messages and handles those that wait, as long as its end may take.
+    pub(crate) async fn run_empty(&self) {
+        if self.status() == PluginStatus::Running {
+            self.enter(PluginStatus::Draining, None);
+            self.slot.slot.close();
+            // What is left past the time is told.
+            let _ = tokio::time::timeout(self.pool_config.shutdown_timeout, self.idle()).await;
+        }
+    }
+
     /// Ends the plugin: no more messages, those in hand finished, then its `shutdown`.
     pub(crate) async fn stop(&self) -> Ended {
         let patience = self.pool_config.shutdown_timeout;
         let ran = !matches!(self.status(), PluginStatus::Registered | PluginStatus::Failed);
-        self.enter(PluginStatus::Draining, None);
+        if self.status() != PluginStatus::Draining {
+            self.enter(PluginStatus::Draining, None);
+        }
         self.slot.slot.close();
         let workers = self.pool.stop(patience).await;
         let error = if ran { self.shut_down(patience).await.err() } else { None };

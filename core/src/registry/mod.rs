@@ -147,6 +147,30 @@ impl PluginRegistry {
         self.order.iter().filter_map(|name| self.get(name)).collect()
     }
 
+    /// Those that depend on a plugin, directly or through others; the last initialised first.
+    pub(crate) fn dependents(&self, name: &str) -> Vec<Arc<Managed>> {
+        let mut names = BTreeSet::from([name.to_owned()]);
+        let mut dependents = Vec::new();
+        for plugin in self.in_order() {
+            if plugin.manifest().dependencies.keys().any(|needed| names.contains(needed)) {
+                names.insert(plugin.name().to_owned());
+                dependents.push(plugin);
+            }
+        }
+        dependents.reverse();
+        dependents
+    }
+
+    /// Takes a plugin out.
+    pub(crate) fn remove(&mut self, name: &str) -> Option<Arc<Managed>> {
+        let plugin = self.plugins.remove(name)?;
+        self.order.retain(|other| other != name);
+        if let Some(names) = self.by_type.get_mut(&plugin.manifest().plugin_type) {
+            names.remove(name);
+        }
+        Some(plugin)
+    }
+
     /// Takes out all plugins, the last initialised first.
     pub(crate) fn drain(&mut self) -> Vec<Arc<Managed>> {
         let plugins = self.in_order();

@@ -12,6 +12,10 @@ use crate::{Health, Manifest, Pattern, WorkerPoolConfig};
 pub const TOPICS: &str = "system.topics.list";
 /// Asks for all that there is to say of a plugin.
 pub const SHOW: &str = "system.plugin.show";
+/// Loads a plugin library of the folder of plugins.
+pub const LOAD: &str = "system.plugin.load";
+/// Unloads a plugin that was loaded from a library.
+pub const UNLOAD: &str = "system.plugin.unload";
 /// Lets a plugin's messages wait.
 pub const PAUSE: &str = "system.plugin.pause";
 /// Lets them flow again.
@@ -135,6 +139,39 @@ pub struct PluginOrdered {
     pub plugin: String,
     /// Where it is in its life now.
     pub status: PluginStatus,
+}
+
+/// Asks for a library to be loaded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct PluginLoad {
+    /// The file, on the host's machine: within the folder that holds the one of enabled plugins.
+    pub library: String,
+}
+
+/// Asks for a plugin to be unloaded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct PluginUnload {
+    /// The plugin, on each host that runs it.
+    pub plugin: String,
+    /// Whether those that depend on it are unloaded first; it stays without that, if there are any.
+    #[serde(default)]
+    pub cascade: bool,
+}
+
+/// Plugins that were unloaded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct PluginsUnloaded {
+    /// Their names, in the order in which they went.
+    pub plugins: Vec<String>,
+    /// How many messages they did not come to.
+    pub unfinished: usize,
+    /// What went wrong, a sentence each.
+    pub faults: Vec<String>,
 }
 
 /// A plugin, as the host that runs it sees it. What it is set to is not told: that may hold secrets.

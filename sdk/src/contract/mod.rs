@@ -159,6 +159,10 @@ topic_list! {
         "Asks for the slots: what they subscribe to, hold and have counted.";
     Request host::SHOW, host::PluginOrder => host::Answer<host::PluginShown>,
         "Asks for all that there is to say of a plugin.";
+    Request host::LOAD, host::PluginLoad => host::Answer<host::PluginOrdered>,
+        "Loads a plugin library of the folder of plugins.";
+    Request host::UNLOAD, host::PluginUnload => host::Answer<host::PluginsUnloaded>,
+        "Unloads a plugin that was loaded from a library.";
     Request host::PAUSE, host::PluginOrder => host::Answer<host::PluginOrdered>,
         "Lets a plugin's messages wait.";
     Request host::RESUME, host::PluginOrder => host::Answer<host::PluginOrdered>,

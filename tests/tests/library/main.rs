@@ -5,6 +5,7 @@ echo_core::record_threads!();
 
 mod built_elsewhere;
 mod calls;
+mod changes;
 mod crashed;
 mod hosted;
 mod kit;

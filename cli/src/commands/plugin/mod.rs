@@ -51,6 +51,12 @@ pub fn plugin(output: &Output, config: Config, command: PluginCommand) -> Comman
             activate::activate(output, &layout, &name, profile)
         }
         PluginCommand::Deactivate { name } => activate::deactivate(output, &layout, &name),
+        PluginCommand::Load(args) => {
+            talking(output, config, async |it| order::load(it, &layout, args).await)
+        }
+        PluginCommand::Unload { order, cascade } => {
+            talking(output, config, async |it| order::unload(it, order, cascade).await)
+        }
         PluginCommand::Pause(args) => order(config, host::PAUSE, args),
         PluginCommand::Resume(args) => order(config, host::RESUME, args),
         PluginCommand::Reset(args) => order(config, host::RESET, args),

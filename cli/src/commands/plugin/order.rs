@@ -1,9 +1,16 @@
-//! `plugin pause`, `resume` and `reset`: orders for the plugins of running hosts.
+//! `plugin load`, `unload`, `pause`, `resume` and `reset`: orders for the plugins of running hosts.
 
-use echo_sdk::contract::host::{PluginOrder, PluginOrdered};
+use std::path::Path;
+
+use echo_sdk::contract::host::{
+    self, PluginLoad, PluginOrder, PluginOrdered, PluginUnload, PluginsUnloaded,
+};
+use echo_sdk::contract::system::PluginStatus;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use crate::args::PluginOrderArgs;
+use super::layout::Layout;
+use crate::args::{PluginLoadArgs, PluginOrderArgs};
 use crate::commands::Talk;
 use crate::exit::{CommandResult, Exit, Failure};
 use crate::summary::plural;
@@ -14,18 +21,73 @@ struct Outcome {
     host: String,
     status: Option<&'static str>,
     error: Option<String>,
+    /// What went wrong though the order was carried out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    faults: Vec<String>,
 }
 
-/// Asks every host; done where one that has the plugin did it, and none failed at it.
-pub async fn order(talk: &Talk<'_>, topic: &str, args: PluginOrderArgs) -> CommandResult {
-    let mut remote = talk.connect(args.at.url.as_deref()).await?;
-    let order = PluginOrder { plugin: args.name.clone() };
-    let answers = remote.ask_hosts::<_, PluginOrdered>(topic, &order).await?;
-    let outcomes = answers.into_iter().map(|(host, ordered)| match ordered {
-        Ok(PluginOrdered { status, .. }) => {
-            Outcome { host, status: Some(status.as_str()), error: None }
+/// What a host says when it carried an order out.
+struct Done {
+    status: PluginStatus,
+    faults: Vec<String>,
+}
+
+impl From<PluginOrdered> for Done {
+    fn from(ordered: PluginOrdered) -> Self {
+        Self { status: ordered.status, faults: Vec::new() }
+    }
+}
+
+impl From<PluginsUnloaded> for Done {
+    fn from(PluginsUnloaded { unfinished, mut faults, .. }: PluginsUnloaded) -> Self {
+        if unfinished > 0 {
+            faults.push(format!("{} were not handled", plural(unfinished, "message")));
         }
-        Err(error) => Outcome { host, status: None, error: Some(error) },
+        Self { status: PluginStatus::Unloaded, faults }
+    }
+}
+
+/// Orders a plugin to pause, resume or reset.
+pub async fn order(talk: &Talk<'_>, topic: &str, args: PluginOrderArgs) -> CommandResult {
+    let order = PluginOrder { plugin: args.name.clone() };
+    carry_out::<_, PluginOrdered>(talk, topic, &order, &args).await
+}
+
+/// Has a plugin unloaded.
+pub async fn unload(talk: &Talk<'_>, args: PluginOrderArgs, cascade: bool) -> CommandResult {
+    let order = PluginUnload { plugin: args.name.clone(), cascade };
+    carry_out::<_, PluginsUnloaded>(talk, host::UNLOAD, &order, &args).await
+}
+
+/// Has a library loaded: the one of a plugin that was built, or a file.
+pub async fn load(talk: &Talk<'_>, layout: &Layout, args: PluginLoadArgs) -> CommandResult {
+    let PluginLoadArgs { library, profile, json, at } = args;
+    let built = layout.library(&library, profile);
+    let file = if built.exists() { built } else { Path::new(&library).to_owned() };
+    let file = std::path::absolute(&file).unwrap_or(file);
+    let order = PluginLoad { library: file.display().to_string() };
+    let args = PluginOrderArgs { name: library, json, at };
+    carry_out::<_, PluginOrdered>(talk, host::LOAD, &order, &args).await
+}
+
+/// Asks every host; done where one that can did it, and none failed at it.
+async fn carry_out<Q, A>(
+    talk: &Talk<'_>,
+    topic: &str,
+    order: &Q,
+    args: &PluginOrderArgs,
+) -> CommandResult
+where
+    Q: Serialize,
+    A: DeserializeOwned + Into<Done>,
+{
+    let mut remote = talk.connect(args.at.url.as_deref()).await?;
+    let answers = remote.ask_hosts::<_, A>(topic, order).await?;
+    let outcomes = answers.into_iter().map(|(host, answer)| match answer.map(Into::into) {
+        Ok(Done { status, faults }) => {
+            Outcome { host, status: Some(status.as_str()), error: None, faults }
+        }
+        Err(error) => Outcome { host, status: None, error: Some(error), faults: Vec::new() },
     });
     let outcomes: Vec<Outcome> = outcomes.collect();
     let done: Vec<&str> = outcomes.iter().filter_map(|it| it.status).collect();
@@ -35,6 +97,9 @@ pub async fn order(talk: &Talk<'_>, topic: &str, args: PluginOrderArgs) -> Comma
         let hosts = plural(done.len(), "host");
         let text = format!("`{}` is {status} on {hosts}\n", args.name);
         talk.output.result(text).map_err(Failure::surroundings)?;
+    }
+    for fault in outcomes.iter().flat_map(|outcome| &outcome.faults) {
+        talk.output.complain(format_args!("{fault}\n"));
     }
     let faults: Vec<&str> = outcomes.iter().filter_map(|it| it.error.as_deref()).collect();
     match faults.first() {

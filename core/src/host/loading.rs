@@ -1,0 +1,168 @@
+//! Loading and unloading while the host runs.
+//!
+//! One change at a time, so what a plugin depends on stays while it is made, and the registry holds no plugin that is
+//! half there. A plugin joins the registry once it runs. Unloading ends the slot's intake first and lets the plugin
+//! handle what waits; what it leaves is told. What was published on a durable topic stays for the slot, by its name.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use echo_sdk::Manifest;
+use echo_sdk::contract::system::PluginStatus;
+use tokio::sync::MutexGuard;
+
+use super::candidate::{Candidate, Source, read};
+use super::shutdown::{Unfinished, unfinished};
+use super::{Host, HostError, Shared, failed};
+use crate::library::{UnloadOutcome, UnloadReport};
+use crate::registry::{Ended, Managed, PluginEntry, RegistryError, initialisation_order, node};
+
+/// How long somebody who looks at a plugin just now is waited for.
+const HELD_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether they are done.
+const HELD_LOOK: Duration = Duration::from_millis(1);
+
+/// How the unloading of a plugin went.
+#[derive(Debug)]
+pub struct Unloaded {
+    /// The plugin.
+    pub plugin: String,
+    /// Messages that it did not come to.
+    pub unfinished: Vec<Unfinished>,
+    /// What went wrong, a sentence each.
+    pub faults: Vec<String>,
+    /// Whether its library is out of memory.
+    pub is_out_of_memory: bool,
+}
+
+impl Host {
+    /// Loads a plugin library, which runs when this returns.
+    ///
+    /// # Errors
+    /// [`HostError`] when the library cannot be taken, its name is taken, what it depends on does not run, or it does
+    /// not start. Nothing of it is left then, unless the error says so.
+    pub async fn load(&self, library: &Path) -> Result<PluginEntry, HostError> {
+        self.shared.load(library).await
+    }
+
+    /// Unloads a plugin that was loaded from a library, and with `cascade` first those that depend on it, which were
+    /// too. Each takes no more messages, handles what waits within its `shutdown_timeout`, and shuts down.
+    ///
+    /// # Errors
+    /// [`HostError::NoSuchPlugin`], [`HostError::BuiltIn`], or [`HostError::Needed`]; nothing is unloaded then.
+    pub async fn unload(&self, plugin: &str, cascade: bool) -> Result<Vec<Unloaded>, HostError> {
+        self.shared.unload(plugin, cascade).await
+    }
+}
+
+impl Shared {
+    pub(super) async fn load(&self, library: &Path) -> Result<PluginEntry, HostError> {
+        let _one_change = self.change().await?;
+        let path = library.to_owned();
+        let manifest = read(&path)?;
+        let setup = self.parts.config.plugin_setup(&manifest)?;
+        self.check_needs(&manifest)?;
+        let candidate = Candidate { manifest, source: Source::Library(path) };
+        let plugin = self.parts.register(candidate, setup).await?;
+        if let Err(error) = plugin.start(self.parts.config.plugins.start_timeout).await {
+            let error = failed(plugin.name(), "initialised")(error);
+            plugin.stop().await;
+            forget(plugin).await;
+            return Err(error);
+        }
+        let entry = plugin.entry();
+        self.registry.write().add(plugin)?;
+        Ok(entry)
+    }
+
+    /// Begins a change, which a host that ends waits for.
+    async fn change(&self) -> Result<MutexGuard<'_, ()>, HostError> {
+        let change = self.changes.lock().await;
+        if self.intake.is_stopped() { Err(HostError::Ending) } else { Ok(change) }
+    }
+
+    /// Whether a plugin may join: nobody has its name, and what it depends on is there and runs.
+    fn check_needs(&self, manifest: &Manifest) -> Result<(), HostError> {
+        let plugins = self.registry.read().in_order();
+        if plugins.iter().any(|plugin| plugin.name() == manifest.name) {
+            return Err(RegistryError::Duplicate(manifest.name.clone()).into());
+        }
+        let runs = |plugin: &&Arc<Managed>| {
+            matches!(plugin.status(), PluginStatus::Running | PluginStatus::Paused)
+        };
+        let mut nodes = BTreeMap::new();
+        for plugin in plugins.iter().filter(runs) {
+            // What it depends on runs, or did when it was taken in.
+            let mut known = node(plugin.manifest())?;
+            known.dependencies.clear();
+            nodes.insert(plugin.name().to_owned(), known);
+        }
+        nodes.insert(manifest.name.clone(), node(manifest)?);
+        initialisation_order(&nodes)?;
+        Ok(())
+    }
+
+    pub(super) async fn unload(
+        &self,
+        plugin: &str,
+        cascade: bool,
+    ) -> Result<Vec<Unloaded>, HostError> {
+        let _one_change = self.change().await?;
+        let leaving = {
+            let registry = self.registry.read();
+            let found = registry.get(plugin);
+            let found = found.ok_or_else(|| HostError::NoSuchPlugin(plugin.to_owned()))?;
+            let mut leaving = registry.dependents(plugin);
+            if !cascade && !leaving.is_empty() {
+                let dependents = leaving.iter().rev().map(|it| it.name().to_owned()).collect();
+                return Err(HostError::Needed { plugin: plugin.to_owned(), dependents });
+            }
+            leaving.push(found);
+            leaving
+        };
+        if let Some(stays) = leaving.iter().find(|it| it.file().is_none()) {
+            return Err(HostError::BuiltIn(stays.name().to_owned()));
+        }
+        let names: Vec<String> = leaving.iter().map(|it| it.name().to_owned()).collect();
+        drop(leaving);
+        let mut unloaded = Vec::with_capacity(names.len());
+        for name in names {
+            let Some(plugin) = self.registry.write().remove(&name) else { continue };
+            plugin.run_empty().await;
+            let ended = plugin.stop().await;
+            unloaded.push(report(name, ended, forget(plugin).await));
+        }
+        Ok(unloaded)
+    }
+}
+
+/// Lets go of a plugin that has ended, once nobody looks at it any more.
+async fn forget(mut plugin: Arc<Managed>) -> Option<UnloadReport> {
+    let alone = async {
+        while Arc::strong_count(&plugin) > 1 {
+            tokio::time::sleep(HELD_LOOK).await;
+        }
+    };
+    let _ = tokio::time::timeout(HELD_PATIENCE, alone).await;
+    // Nobody finds it any more, so nobody comes back to it.
+    Arc::get_mut(&mut plugin)?;
+    plugin.forget().await
+}
+
+fn report(plugin: String, ended: Ended, library: Option<UnloadReport>) -> Unloaded {
+    let outcome = library.as_ref().map(|report| &report.outcome);
+    let is_out_of_memory = matches!(outcome, Some(UnloadOutcome::Unloaded));
+    let mut faults = ended.faults(&plugin);
+    match &library {
+        Some(report) if !is_out_of_memory => faults.push(report.to_string()),
+        Some(_) => {}
+        None => faults.push(format!(
+            "the library of `{plugin}` stays in memory, since somebody in the host still holds the plugin"
+        )),
+    }
+    let unfinished = unfinished(&plugin, ended.unfinished);
+    Unloaded { plugin, unfinished, faults, is_out_of_memory }
+}
