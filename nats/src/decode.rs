@@ -1,8 +1,10 @@
 //! Messages as they come over the connection.
 
+use std::cell::RefCell;
+
 use async_nats::Message;
 use echo_bus::wire::{self, Incoming};
-use echo_sdk::{BaseMessage, Received, Topic};
+use echo_sdk::{BaseMessage, Received, Topic, TopicError};
 
 use crate::subject;
 
@@ -13,7 +15,7 @@ const SOURCE: &str = "nats";
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DecodeError {
     #[error(transparent)]
-    Topic(#[from] echo_sdk::TopicError),
+    Topic(#[from] TopicError),
     #[error(transparent)]
     Wire(#[from] wire::WireError),
 }
@@ -34,8 +36,20 @@ pub(crate) fn answer(message: &Message) -> Result<BaseMessage, wire::WireError> 
 }
 
 fn read(message: &Message, reply: Option<&str>) -> Result<Received, DecodeError> {
-    let topic = Topic::new(subject::topic_text(&message.subject))?;
+    let topic = topic(subject::topic_text(&message.subject))?;
     Ok(Received { topic, message: wire::read(incoming(message, reply))? })
+}
+
+thread_local! {
+    static LAST: RefCell<Option<Topic>> = const { RefCell::new(None) };
+}
+
+/// The topic that a subject is; the one that this thread read last is known to be one.
+fn topic(subject: &str) -> Result<Topic, TopicError> {
+    LAST.with_borrow_mut(|last| match last {
+        Some(known) if known.as_str() == subject => Ok(known.clone()),
+        _ => Ok(last.insert(Topic::new(subject)?).clone()),
+    })
 }
 
 fn incoming<'a>(

@@ -36,12 +36,14 @@ impl TraceContext {
     }
 
     fn parse_opt(text: &str) -> Option<Self> {
-        let (head, rest) = text.as_bytes().split_at_checked(Self::TRACEPARENT_LEN)?;
-        let part = |from, to| head.get(from..to).filter(|_| to == head.len() || head[to] == b'-');
-        let [version] = hex(part(0, 2)?)?;
-        let trace_id: [u8; 16] = hex(part(3, 35)?)?;
-        let span_id: [u8; 8] = hex(part(36, 52)?)?;
-        let [flags] = hex(part(53, Self::TRACEPARENT_LEN)?)?;
+        let (head, rest) = text.as_bytes().split_first_chunk::<{ Self::TRACEPARENT_LEN }>()?;
+        if [head[2], head[35], head[52]] != *b"---" {
+            return None;
+        }
+        let [version] = hex(&head[..2])?;
+        let trace_id: [u8; 16] = hex(&head[3..35])?;
+        let span_id: [u8; 8] = hex(&head[36..52])?;
+        let [flags] = hex(&head[53..])?;
         // Later versions may say more.
         let well_formed = match version {
             0 => rest.is_empty(),
@@ -111,6 +113,7 @@ const VALUES: [u8; 256] = {
     values
 };
 
+#[inline]
 fn hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     let (pairs, rest) = text.as_chunks::<2>();
     if pairs.len() != N || !rest.is_empty() {

@@ -110,29 +110,36 @@ fn timestamp(out: &mut Vec<u8>, time: DateTime<Utc>) {
     out.push(b'Z');
 }
 
+/// What all that is read here begins with.
+const BEGINNING: &str = "{\"id\":\"";
+
 /// Reads what [`write`] writes of a message without key, schema and reply topic; `None` for anything else.
 ///
 /// The parts before the data are read from the front, those after it from the back. What is left between is the data
 /// if it is one JSON value: then there is no other way to read the whole.
 pub(super) fn read(payload: &[u8]) -> Option<BaseMessage> {
-    let rest = payload.strip_prefix(b"{\"id\":\"")?;
+    if !payload.starts_with(BEGINNING.as_bytes()) {
+        return None;
+    }
+    // All of it at once, which takes hardly longer than one of its short texts.
+    let rest = std::str::from_utf8(payload).ok()?.strip_prefix(BEGINNING)?;
     let (id, rest) = rest.split_at_checked(36)?;
-    let id = Uuid::try_parse_ascii(id).ok()?;
-    let rest = rest.strip_prefix(b"\",\"timestamp\":\"")?;
+    let id = Uuid::try_parse_ascii(id.as_bytes()).ok()?;
+    let rest = rest.strip_prefix("\",\"timestamp\":\"")?;
     let (time, rest) = rest.split_at_checked(TIME.len())?;
-    let timestamp = read_timestamp(time)?;
-    let (source, rest) = read_text(rest.strip_prefix(b"\",\"source\":\"")?)?;
-    let (version, rest) = read_text(rest.strip_prefix(b",\"version\":\"")?)?;
-    let rest = rest.strip_prefix(b",\"data\":")?;
-    let (rest, hops) = read_last_number(rest.strip_suffix(b"}}")?)?;
-    let (rest, attempt) = read_last_number(rest.strip_suffix(b",\"hops\":")?)?;
-    let rest = rest.strip_suffix(b",\"headers\":{\"attempt\":")?;
+    let timestamp = read_timestamp(time.as_bytes())?;
+    let (source, rest) = read_text(rest.strip_prefix("\",\"source\":\"")?)?;
+    let (version, rest) = read_text(rest.strip_prefix(",\"version\":\"")?)?;
+    let rest = rest.strip_prefix(",\"data\":")?;
+    let (rest, hops) = read_last_number(rest.strip_suffix("}}")?)?;
+    let (rest, attempt) = read_last_number(rest.strip_suffix(",\"hops\":")?)?;
+    let rest = rest.strip_suffix(",\"headers\":{\"attempt\":")?;
     let (data, trace) = read_trace(rest);
     let mut builder = BaseMessage::builder(source)
         .id(id)
         .timestamp(timestamp)
         .version(version)
-        .data_checked(JsonText::check(data.trim_ascii())?);
+        .data_checked(JsonText::check_text(data.trim_ascii())?);
     if let Some(trace) = trace {
         builder = builder.trace_context(trace);
     }
@@ -140,35 +147,36 @@ pub(super) fn read(payload: &[u8]) -> Option<BaseMessage> {
 }
 
 /// A text without escapes behind its first quote, and what comes after it.
-fn read_text(bytes: &[u8]) -> Option<(&str, &[u8])> {
-    let end = memchr::memchr(b'"', bytes)?;
-    let (text, rest) = (bytes.get(..end)?, bytes.get(end + 1..)?);
-    let is_odd = |byte: &u8| *byte < 0x20 || *byte == b'\\';
-    let text = std::str::from_utf8(text).ok().filter(|_| !text.iter().any(is_odd))?;
-    Some((text, rest))
+fn read_text(text: &str) -> Option<(&str, &str)> {
+    let (text, rest) = text.split_at_checked(memchr::memchr(b'"', text.as_bytes())?)?;
+    let is_odd = |byte: u8| (byte < 0x20) | (byte == b'\\');
+    // All of them, so that several bytes are looked at at once.
+    let is_plain = !text.bytes().fold(false, |odd, byte| odd | is_odd(byte));
+    is_plain.then_some((text, rest.get(1..)?))
 }
 
 /// A number at the end, and what comes before it.
-fn read_last_number(bytes: &[u8]) -> Option<(&[u8], u16)> {
-    let count = bytes.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
-    let (rest, digits) = bytes.split_at_checked(bytes.len() - count)?;
-    if digits.len() > 1 && digits.first() == Some(&b'0') {
-        return None;
+fn read_last_number(text: &str) -> Option<(&str, u16)> {
+    let count = text.bytes().rev().take_while(u8::is_ascii_digit).count();
+    let (rest, digits) = text.split_at_checked(text.len() - count)?;
+    match digits.as_bytes() {
+        [digit] => Some((rest, u16::from(digit - b'0'))),
+        [b'0', ..] => None,
+        _ => Some((rest, digits.parse().ok()?)),
     }
-    Some((rest, std::str::from_utf8(digits).ok()?.parse().ok()?))
 }
 
 /// A trace context at the end, and what comes before it.
-fn read_trace(bytes: &[u8]) -> (&[u8], Option<TraceContext>) {
+fn read_trace(text: &str) -> (&str, Option<TraceContext>) {
     let found = || {
-        let rest = bytes.strip_suffix(b"\"}")?;
+        let rest = text.strip_suffix("\"}")?;
         let start = rest.len().checked_sub(TraceContext::TRACEPARENT_LEN)?;
         let (rest, traceparent) = rest.split_at_checked(start)?;
-        let rest = rest.strip_suffix(b",\"trace_context\":{\"traceparent\":\"")?;
-        let trace = TraceContext::parse(std::str::from_utf8(traceparent).ok()?).ok()?;
+        let rest = rest.strip_suffix(",\"trace_context\":{\"traceparent\":\"")?;
+        let trace = TraceContext::parse(traceparent).ok()?;
         Some((rest, Some(trace)))
     };
-    found().unwrap_or((bytes, None))
+    found().unwrap_or((text, None))
 }
 
 /// A time that is read here; `0` stands for any digit.

@@ -13,15 +13,17 @@ pub struct JsonText<'a>(&'a [u8]);
 impl<'a> JsonText<'a> {
     /// The bytes, if they are JSON.
     pub fn check(bytes: &'a [u8]) -> Option<Self> {
-        let is_json = std::str::from_utf8(bytes).is_ok()
-            && match (Reader { rest: bytes }).value() {
-                Found::Json(rest) => rest.is_empty(),
-                Found::Other => false,
-                Found::Deep => {
-                    serde_json::from_slice::<&serde_json::value::RawValue>(bytes).is_ok()
-                }
-            };
-        is_json.then_some(Self(bytes))
+        Self::check_text(std::str::from_utf8(bytes).ok()?)
+    }
+
+    /// The text, if it is JSON.
+    pub fn check_text(text: &'a str) -> Option<Self> {
+        let is_json = match (Reader { rest: text.as_bytes() }).value() {
+            Found::Json(rest) => rest.is_empty(),
+            Found::Other => false,
+            Found::Deep => serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok(),
+        };
+        is_json.then_some(Self(text.as_bytes()))
     }
 
     /// The bytes.
