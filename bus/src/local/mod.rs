@@ -12,6 +12,7 @@ mod inbox;
 mod kept;
 mod lanes;
 mod line;
+mod places;
 mod queue;
 mod reader;
 mod receiver;
