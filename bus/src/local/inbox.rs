@@ -1,7 +1,7 @@
 //! Where the answers to requests arrive: straight to whoever waits, past the routes.
 //!
-//! What a request waits for stands in one table, under the number that its reply topic ends with: who asked, until
-//! when, and the answer once it is there. So a request allocates nothing for its wait, and sets no timer of its own: one
+//! What a request waits for stands in one map, under the number that its reply topic ends with: who asked, until when,
+//! and the answer once it is there. So a request allocates nothing for its wait, and sets no timer of its own: one
 //! task sees to those whose time is up. It sleeps until the earliest of them; whoever asks for less time than that
 //! wakes it.
 //!
@@ -13,11 +13,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use dashmap::DashMap;
 use echo_sdk::{BaseMessage, PublishError, RequestError, Topic};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-
-use super::places::{Looked, Places};
 
 /// The first token of reply topics, as NATS clients name it.
 pub(super) const PREFIX: &str = "_INBOX.";
@@ -72,7 +71,8 @@ enum Answer {
 
 #[derive(Debug)]
 pub(super) struct Inboxes {
-    open: Places<Asking>,
+    /// The numbers are the bus's own, so nobody can aim at collisions.
+    open: DashMap<u64, Asking, foldhash::fast::RandomState>,
     next: AtomicU64,
     epoch: Instant,
     /// When the first request's time is up, or earlier.
@@ -93,7 +93,7 @@ impl Inboxes {
     /// Makes it within a tokio runtime, whose clock it goes by.
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
-            open: Places::default(),
+            open: DashMap::default(),
             next: AtomicU64::new(0),
             epoch: Instant::now(),
             earliest: AtomicU64::new(NEVER),
@@ -104,7 +104,7 @@ impl Inboxes {
     /// Opens an inbox. Until it is [polled](Inbox::poll) nobody is woken for the answer, and no time runs.
     pub(super) fn open(&self) -> Inbox<'_> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.open.add(number, Asking { due: NEVER, waker: Waker::noop().clone(), answer: None });
+        self.open.insert(number, Asking { due: NEVER, waker: Waker::noop().clone(), answer: None });
         Inbox { inboxes: self, number, is_open: true }
     }
 
@@ -122,26 +122,28 @@ impl Inboxes {
     /// Gives a message to whoever waits for it; hands it back when it is no answer to a request.
     pub(super) fn deliver(&self, topic: &Topic, message: BaseMessage) -> Option<BaseMessage> {
         let Some(number) = number(topic) else { return Some(message) };
-        let mut message = Some(message);
-        let waker = self.open.look(number, |asking| {
-            if asking.answer.is_some() {
-                return None;
+        let waker = match self.open.get_mut(&number) {
+            Some(mut asking) if asking.answer.is_none() => {
+                asking.answer = Some(Answer::Message(message));
+                std::mem::replace(&mut asking.waker, Waker::noop().clone())
             }
-            asking.answer = message.take().map(Answer::Message);
-            Some(std::mem::replace(&mut asking.waker, Waker::noop().clone()))
-        });
-        waker.flatten().into_iter().for_each(Waker::wake);
-        message
+            _ => return Some(message),
+        };
+        waker.wake();
+        None
     }
 
     /// Whether somebody waits for an answer there.
     pub(super) fn is_open(&self, topic: &Topic) -> bool {
-        number(topic).is_some_and(|number| self.open.look(number, |_| ()).is_some())
+        number(topic).is_some_and(|number| self.open.contains_key(&number))
     }
 
     pub(super) fn close(&self) {
         let mut wakers = Vec::new();
-        self.open.clear(|asking| wakers.push(asking.waker));
+        self.open.retain(|_, asking| {
+            wakers.push(asking.waker.clone());
+            false
+        });
         wakers.into_iter().for_each(Waker::wake);
     }
 
@@ -162,20 +164,17 @@ impl Inboxes {
     }
 
     fn expire(&self) {
-        // Whoever is not there yet when all are looked through finds this, and says when its time is up.
+        // Whoever is not in the map yet when it is looked through finds this, and says when its time is up.
         self.earliest.store(NEVER, Ordering::Release);
         let (now, mut next, mut wakers) = (self.now(), NEVER, Vec::new());
-        self.open.for_each(|asking| {
-            if asking.answer.is_some() {
-                return;
-            }
+        for mut asking in self.open.iter_mut().filter(|asking| asking.answer.is_none()) {
             if asking.due <= now {
                 asking.answer = Some(Answer::TimedOut);
                 wakers.push(asking.waker.clone());
             } else {
                 next = next.min(asking.due);
             }
-        });
+        }
         self.earliest.fetch_min(next, Ordering::AcqRel);
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -226,26 +225,22 @@ impl Inbox<'_> {
 
     /// Takes the entry out if it has an answer, or finds it gone; prepares it to be waited for otherwise.
     fn look(&mut self, wait: impl FnOnce(&mut Asking)) -> Option<Option<Answer>> {
-        let found = self.inboxes.open.take_if(self.number, |asking| {
-            let is_answered = asking.answer.is_some();
-            if !is_answered {
+        self.is_open = false;
+        let found = self.inboxes.open.remove_if_mut(&self.number, |_, asking| {
+            self.is_open = asking.answer.is_none();
+            if self.is_open {
                 wait(asking);
             }
-            is_answered
+            !self.is_open
         });
-        self.is_open = matches!(found, Looked::Stays);
-        match found {
-            Looked::Stays => None,
-            Looked::Taken(asking) => Some(asking.answer),
-            Looked::Gone => Some(None),
-        }
+        (!self.is_open).then(|| found.and_then(|(_, asking)| asking.answer))
     }
 }
 
 impl Drop for Inbox<'_> {
     fn drop(&mut self) {
         if self.is_open {
-            self.inboxes.open.take_if(self.number, |_| true);
+            self.inboxes.open.remove(&self.number);
         }
     }
 }

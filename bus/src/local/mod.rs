@@ -12,7 +12,6 @@ mod inbox;
 mod kept;
 mod lanes;
 mod line;
-mod places;
 mod queue;
 mod reader;
 mod receiver;
