@@ -5,12 +5,12 @@
 //! handle what waits; what it leaves is told. What was published on a durable topic stays for the slot, by its name.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use echo_sdk::Manifest;
 use echo_sdk::contract::system::PluginStatus;
+use echo_sdk::{Manifest, PluginError};
 use tokio::sync::MutexGuard;
 
 use super::candidate::{Candidate, Source, read};
@@ -43,7 +43,7 @@ impl Host {
     ///
     /// # Errors
     /// [`HostError`] when the library cannot be taken, its name is taken, what it depends on does not run, or it does
-    /// not start. Nothing of it is left then, unless the error says so.
+    /// not start. Then it is out of memory again, or told as [quarantined](crate::library::quarantined).
     pub async fn load(&self, library: &Path) -> Result<PluginEntry, HostError> {
         self.shared.load(library).await
     }
@@ -62,7 +62,7 @@ impl Shared {
     pub(super) async fn load(&self, library: &Path) -> Result<PluginEntry, HostError> {
         let _one_change = self.change().await?;
         let path = library.to_owned();
-        let manifest = read(&path)?;
+        let (manifest, path) = read_apart(path).await?;
         let setup = self.parts.config.plugin_setup(&manifest)?;
         self.check_needs(&manifest)?;
         let candidate = Candidate { manifest, source: Source::Library(path) };
@@ -70,7 +70,9 @@ impl Shared {
         if let Err(error) = plugin.start(self.parts.config.plugins.start_timeout).await {
             let error = failed(plugin.name(), "initialised")(error);
             plugin.stop().await;
-            forget(plugin).await;
+            if let Some(fault) = forget(plugin).await.fault() {
+                tracing::warn!(%error, fault, "a library that did not start stays");
+            }
             return Err(error);
         }
         let entry = plugin.entry();
@@ -133,36 +135,68 @@ impl Shared {
             let Some(plugin) = self.registry.write().remove(&name) else { continue };
             plugin.run_empty().await;
             let ended = plugin.stop().await;
-            unloaded.push(report(name, ended, forget(plugin).await));
+            unloaded.push(report(name, ended, &forget(plugin).await));
         }
         Ok(unloaded)
     }
 }
 
+/// Reads a library's manifest where blocking is allowed.
+async fn read_apart(path: PathBuf) -> Result<(Manifest, PathBuf), HostError> {
+    let shown = path.display().to_string();
+    let reading = tokio::task::spawn_blocking(move || Ok((read(&path)?, path)));
+    reading.await.unwrap_or_else(|error| {
+        let error = PluginError::ProcessingError(format!("its reading was cut off: {error}"));
+        Err(failed(&shown, "read")(error))
+    })
+}
+
+/// What became of a plugin that was let go of.
+pub(super) enum Gone {
+    /// It was linked into the host.
+    BuiltIn,
+    Library(UnloadReport),
+    /// Somebody in the host still holds the plugin of this name, so its library stays in memory.
+    Held(String),
+}
+
+impl Gone {
+    /// What is left of it, in a sentence.
+    pub(super) fn fault(&self) -> Option<String> {
+        match self {
+            Self::Library(report) => {
+                let stays = matches!(report.outcome, UnloadOutcome::Quarantined(_));
+                stays.then(|| report.to_string())
+            }
+            Self::Held(plugin) => Some(format!(
+                "the library of `{plugin}` stays in memory, since somebody in the host still holds the plugin"
+            )),
+            Self::BuiltIn => None,
+        }
+    }
+}
+
 /// Lets go of a plugin that has ended, once nobody looks at it any more.
-async fn forget(mut plugin: Arc<Managed>) -> Option<UnloadReport> {
+pub(super) async fn forget(plugin: Arc<Managed>) -> Gone {
     let alone = async {
         while Arc::strong_count(&plugin) > 1 {
             tokio::time::sleep(HELD_LOOK).await;
         }
     };
     let _ = tokio::time::timeout(HELD_PATIENCE, alone).await;
-    // Nobody finds it any more, so nobody comes back to it.
-    Arc::get_mut(&mut plugin)?;
-    plugin.forget().await
+    let (name, is_library) = (plugin.name().to_owned(), plugin.file().is_some());
+    match plugin.forget().await {
+        Some(report) => Gone::Library(report),
+        None if is_library => Gone::Held(name),
+        None => Gone::BuiltIn,
+    }
 }
 
-fn report(plugin: String, ended: Ended, library: Option<UnloadReport>) -> Unloaded {
-    let outcome = library.as_ref().map(|report| &report.outcome);
-    let is_out_of_memory = matches!(outcome, Some(UnloadOutcome::Unloaded));
+fn report(plugin: String, ended: Ended, gone: &Gone) -> Unloaded {
     let mut faults = ended.faults(&plugin);
-    match &library {
-        Some(report) if !is_out_of_memory => faults.push(report.to_string()),
-        Some(_) => {}
-        None => faults.push(format!(
-            "the library of `{plugin}` stays in memory, since somebody in the host still holds the plugin"
-        )),
-    }
+    let left = gone.fault();
+    let is_out_of_memory = left.is_none();
+    faults.extend(left);
     let unfinished = unfinished(&plugin, ended.unfinished);
     Unloaded { plugin, unfinished, faults, is_out_of_memory }
 }

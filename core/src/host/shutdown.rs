@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::Host;
-use crate::library::UnloadOutcome;
+use super::loading::forget;
 use crate::registry::{Ended, Managed, announce};
 
 /// A message that a shutdown left.
@@ -72,19 +72,16 @@ impl Host {
         // Past the time the plugins are stopped all the same; what they leave is in the report.
         let _ = tokio::time::timeout(shared.parts.config.shutdown.timeout, drained).await;
         drop(plugins);
-        self.end_tasks();
-        // Whoever loads or unloads just now is waited for, and nobody begins to after that.
+        // Whoever loads or unloads just now is waited for, and nobody begins to after that. An order for it is carried out
+        // by one of the tasks, so these end after it.
         let _no_change = shared.changes.lock().await;
+        self.end_tasks();
         let mut report = ShutdownReport::default();
         let plugins = shared.registry.write().drain();
         for plugin in plugins {
             let ended = plugin.stop().await;
             report.add(&plugin, ended);
-            if let Some(unloaded) = plugin.forget().await
-                && matches!(unloaded.outcome, UnloadOutcome::Quarantined(_))
-            {
-                report.faults.push(unloaded.to_string());
-            }
+            report.faults.extend(forget(plugin).await.fault());
         }
         if let Some(letters) = &shared.letter_slot {
             letters.close();

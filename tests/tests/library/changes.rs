@@ -8,7 +8,7 @@ use echo_sdk::contract::system::PluginStatus;
 use echo_sdk::{BaseMessage, Pattern, PluginContext};
 use serde_json::{Value, json};
 
-use crate::kit::{Copy, echo, mapped, renamed, replace};
+use crate::kit::{Copy, echo, mapped, misbehave, renamed, replace};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -116,6 +116,60 @@ async fn what_others_depend_on_stays_or_takes_them_along() {
     let gone = host.unload("ech3", false).await.unwrap_err();
     assert!(matches!(gone, HostError::NoSuchPlugin(_)), "{gone}");
     host.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_library_that_does_not_start_is_gone_again() {
+    let file = r#"
+        [plugins]
+        start_timeout = "100ms"
+        [[plugins.register]]
+        id = "misbehave"
+        config.init = "wait"
+    "#;
+    let config = echo_core::Config::parse("echo-core.toml", file).unwrap();
+    let host = Host::builder().config(config).start().await.unwrap();
+    for _ in 0..2 {
+        let late = host.load(misbehave()).await.unwrap_err().to_string();
+        assert!(late.contains("`misbehave`") && late.contains("longer than 100ms"), "{late}");
+        assert!(host.plugins().is_empty());
+    }
+    let missing = host.load("/no/such/library.so".as_ref()).await.unwrap_err().to_string();
+    assert!(missing.contains("/no/such/library.so"), "{missing}");
+    let library = renamed("ech5");
+    host.load(&library.path()).await.unwrap();
+    assert_eq!(say(&host.client("test"), json!(5)).await, json!(5));
+    assert!(host.shutdown().await.is_clean());
+}
+
+#[tokio::test]
+async fn a_host_that_ends_waits_for_an_unloading_that_was_ordered() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = echo_core::Config::default();
+    config.plugins.dir = folder.path().join("enabled");
+    let host = Host::builder().config(config).start().await.unwrap();
+    host.load(misbehave()).await.unwrap();
+    let client = host.client("test");
+    let mut told = host.watch(&Pattern::new("system.plugin.*").unwrap(), 100).await.unwrap();
+    let mut waiting = host.watch(&Pattern::new("waiting").unwrap(), 10).await.unwrap();
+    let forever = json!({"do": "wait with a fuse"});
+    client.publish_data("plugin.misbehave.do", &forever).await.unwrap();
+    waiting.next().await.unwrap();
+
+    client.publish_data(host::UNLOAD, &json!({"plugin": "misbehave"})).await.unwrap();
+    while told.next().await.unwrap().topic != "system.plugin.draining" {}
+    // The handler that never ends is cut off by the unloading, which goes on meanwhile.
+    assert_eq!(
+        host.shutdown().await.faults,
+        [""; 0],
+        "it is not the shutdown that ends the plugin"
+    );
+    let mut statuses = Vec::new();
+    while let Some(event) = told.next().await {
+        statuses.push(event.topic.to_string());
+    }
+    let ended = ["system.plugin.stopped", "system.plugin.unloaded"];
+    assert!(ended.iter().all(|status| statuses.iter().any(|it| it == status)), "{statuses:?}");
 }
 
 async fn order(client: &PluginContext, topic: &str, data: Value) -> BaseMessage {
