@@ -286,22 +286,20 @@ impl Shared {
     /// Loads a library for somebody on the bus: one of those that were put into the folder of plugins, since whoever
     /// loads a library has it do what it likes.
     async fn load_asked(&self, library: &str) -> Result<PluginOrdered, Fault> {
-        let library = Path::new(library);
         let enabled = &self.parts.config.plugins.dir;
         let folder = enabled.parent().unwrap_or(enabled);
-        let is_within = match (library.canonicalize(), folder.canonicalize()) {
-            (Ok(library), Ok(folder)) => library.starts_with(folder),
-            _ => false,
-        };
-        if !is_within {
-            let (library, folder) = (library.display(), folder.display());
-            return Err(Fault::Outside {
-                library: library.to_string(),
-                folder: folder.to_string(),
-            });
+        let (found, within) = (Path::new(library).canonicalize(), folder.canonicalize());
+        match (found, within) {
+            // The file that was looked at, wherever links lead meanwhile.
+            (Ok(library), Ok(folder)) if library.starts_with(&folder) => {
+                let PluginEntry { name, status, .. } = self.load(&library).await?;
+                Ok(PluginOrdered { plugin: name, status })
+            }
+            _ => {
+                let (library, folder) = (library.to_owned(), folder.display().to_string());
+                Err(Fault::Outside { library, folder })
+            }
         }
-        let PluginEntry { name, status, .. } = self.load(library).await?;
-        Ok(PluginOrdered { plugin: name, status })
     }
 
     async fn unload_asked(&self, asked: PluginUnload) -> Result<PluginsUnloaded, Fault> {
