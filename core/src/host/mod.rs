@@ -302,12 +302,8 @@ impl fmt::Debug for Host {
 
 /// "`a` and `b` depend", "`a` depends".
 fn depend(names: &[String]) -> String {
-    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-    match quoted.as_slice() {
-        [one] => format!("{one} depends"),
-        [first @ .., last] => format!("{} and {last} depend", first.join(", ")),
-        [] => "others depend".to_owned(),
-    }
+    let verb = if names.len() == 1 { "depends" } else { "depend" };
+    format!("{} {verb}", echo_toml::list(names, "and"))
 }
 
 /// "it", "them".

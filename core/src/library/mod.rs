@@ -5,9 +5,10 @@
 //! [`Plugin`](echo_sdk::Plugin) like any other. Each library has threads of its own, a small tokio runtime:
 //! what a plugin leaves behind in a thread, it leaves in one that ends before the library goes.
 //!
-//! Reading order: `file` (what can be said of a file), `marks` (what was being loaded when a host ended), `mapping` (the system's loader), `enter` (the
-//! handshake), `host` (what the plugin can call), `buffer` and `call` (a future that crosses), `plugin`,
-//! `threads`, `recorder` (what of a library still runs); `error` and `report` are the outcomes.
+//! Reading order: `file` (what can be said of a file), `marks` (what was being loaded when a host ended),
+//! `mapping` (the system's loader), `enter` (the handshake), `host` (what the plugin can call), `buffer` and
+//! `call` (a future that crosses), `plugin`, `threads`, `recorder` (what of a library still runs); `error` and
+//! `report` are the outcomes.
 
 mod buffer;
 mod call;
