@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use echo_core::Host;
@@ -114,7 +115,7 @@ struct Compared {
 
 /// The same plugin three times.
 struct Sides {
-    built_in: std::sync::Arc<BuiltIn>,
+    built_in: Arc<BuiltIn>,
     plain: LoadedLibrary,
     with_runtime: LoadedLibrary,
 }
@@ -122,7 +123,7 @@ struct Sides {
 impl Sides {
     fn new(runtime: &Runtime, plain: &Path, with_runtime: &Path) -> Result<Self, BenchError> {
         let _entered = runtime.enter();
-        let built_in = std::sync::Arc::new(BuiltIn::new(mock("runtime").0));
+        let built_in = Arc::new(BuiltIn::new(mock("runtime").0));
         Ok(Self { built_in, plain: load(plain)?, with_runtime: load(with_runtime)? })
     }
 
@@ -130,11 +131,11 @@ impl Sides {
         let mut times = [Vec::new(), Vec::new(), Vec::new()];
         let [built_in, plain, with_runtime] = &mut times;
         for _ in 0..rounds {
-            let own = calls(std::sync::Arc::clone(&self.built_in), data, CALLS);
+            let own = calls(Arc::clone(&self.built_in), data, CALLS);
             built_in.push(run(runtime, runtime.handle(), own)?);
-            let own = calls(self.plain.plugin(), data, CALLS);
+            let own = calls(Arc::new(self.plain.plugin()), data, CALLS);
             plain.push(run(runtime, self.plain.runtime(), own)?);
-            let own = calls(self.with_runtime.plugin(), data, CALLS);
+            let own = calls(Arc::new(self.with_runtime.plugin()), data, CALLS);
             with_runtime.push(run(runtime, self.with_runtime.runtime(), own)?);
         }
         let [built_in, plain, with_runtime] =
@@ -144,7 +145,7 @@ impl Sides {
 
     /// What the host allocates for a call of the library, on the thread where it is made.
     fn allocations(&self, runtime: &Runtime) -> Result<Option<f64>, BenchError> {
-        let plugin = self.plain.plugin();
+        let plugin = Arc::new(self.plain.plugin());
         let counting = async move { counted(calls(plugin, 1, COUNTED)).await };
         let counted = runtime.block_on(self.plain.runtime().spawn(counting));
         let (done, count) = counted.map_err(|error| BenchError::Library(error.to_string()))?;
@@ -170,44 +171,15 @@ fn run(
 }
 
 /// So many calls of the handler, one after the other.
-async fn calls<P: Handles>(plugin: P, data: u8, count: u32) -> Result<Duration, BenchError> {
+async fn calls<P: Plugin>(plugin: Arc<P>, data: u8, count: u32) -> Result<Duration, BenchError> {
     let topic = Topic::new("plugin.runtime.do")?;
     let message = BaseMessage::builder("bench").data(&data).build()?;
     let began = Instant::now();
     for _ in 0..count {
-        let handled = plugin.handle(&topic, &message).await;
+        let handled = plugin.process_message(&topic, &message).await;
         handled.map_err(|error| BenchError::Library(error.to_string()))?;
     }
     Ok(began.elapsed())
-}
-
-/// A plugin, or a count of one.
-trait Handles: Send + 'static {
-    fn handle(
-        &self,
-        topic: &Topic,
-        message: &BaseMessage,
-    ) -> impl Future<Output = Result<ProcessingStatus, PluginError>> + Send;
-}
-
-impl Handles for std::sync::Arc<BuiltIn> {
-    async fn handle(
-        &self,
-        topic: &Topic,
-        message: &BaseMessage,
-    ) -> Result<ProcessingStatus, PluginError> {
-        self.process_message(topic, message).await
-    }
-}
-
-impl Handles for library::LibraryPlugin {
-    async fn handle(
-        &self,
-        topic: &Topic,
-        message: &BaseMessage,
-    ) -> Result<ProcessingStatus, PluginError> {
-        self.process_message(topic, message).await
-    }
 }
 
 fn load(path: &Path) -> Result<LoadedLibrary, BenchError> {
