@@ -24,6 +24,14 @@ async fn says_its_task(context: PluginContext, message: BaseMessage) {
     context.reply(&message, &task).await.unwrap();
 }
 
+/// Answers at once.
+fn quick() -> Handler {
+    handler(|context, _, message| async move {
+        says_its_task(context, message).await;
+        Ok(ProcessingStatus::Acknowledged)
+    })
+}
+
 fn with_one_worker(handler: Handler) -> HostBuilder {
     Host::builder().with(manifest("one", &["ask"], workers(1)), handler)
 }
@@ -50,11 +58,7 @@ async fn until_helped(client: &PluginContext) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_asks_does_the_work_of_an_idle_worker() {
-    let quick = handler(|context, _, message| async move {
-        says_its_task(context, message).await;
-        Ok(ProcessingStatus::Acknowledged)
-    });
-    let host = with_one_worker(quick).start().await.unwrap();
+    let host = with_one_worker(quick()).start().await.unwrap();
     let client = host.client("test");
     tokio::spawn(async move { until_helped(&client).await }).await.unwrap();
     assert!(host.shutdown().await.is_clean());
@@ -62,11 +66,7 @@ async fn whoever_asks_does_the_work_of_an_idle_worker() {
 
 #[tokio::test]
 async fn whoever_asks_again_and_again_lets_others_run() {
-    let quick = handler(|context, _, message| async move {
-        says_its_task(context, message).await;
-        Ok(ProcessingStatus::Acknowledged)
-    });
-    let host = with_one_worker(quick).start().await.unwrap();
+    let host = with_one_worker(quick()).start().await.unwrap();
     let client = host.client("test");
     let asking = tokio::spawn(async move {
         until_helped(&client).await;
@@ -104,12 +104,9 @@ async fn slow_handlers_keep_to_their_own_task() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn handlers_that_may_block_keep_to_their_own_thread() {
-    let quick = handler(|context, _, message| async move {
-        says_its_task(context, message).await;
-        Ok(ProcessingStatus::Acknowledged)
-    });
     let pool = json!({"min_workers": 1, "max_workers": 1, "handler": "blocking"});
-    let host = Host::builder().with(manifest("one", &["ask"], pool), quick).start().await.unwrap();
+    let host =
+        Host::builder().with(manifest("one", &["ask"], pool), quick()).start().await.unwrap();
     let client = host.client("test");
     let asking = async move {
         for _ in 0..200 {
@@ -123,12 +120,12 @@ async fn handlers_that_may_block_keep_to_their_own_thread() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_helps_from_another_runtime() {
     let here = tokio::runtime::Handle::current().id();
-    let quick = handler(move |context, _, message| async move {
+    let local = handler(move |context, _, message| async move {
         assert_eq!(tokio::runtime::Handle::current().id(), here);
         says_its_task(context, message).await;
         Ok(ProcessingStatus::Acknowledged)
     });
-    let host = with_one_worker(quick).start().await.unwrap();
+    let host = with_one_worker(local).start().await.unwrap();
     let client = host.client("test");
     let near = client.clone();
     tokio::spawn(async move { until_helped(&near).await }).await.unwrap();
