@@ -28,6 +28,7 @@ mod publish_error;
 mod state;
 mod topic;
 mod trace;
+mod transition;
 mod transport;
 
 pub use context::{
@@ -48,4 +49,5 @@ pub use state::{
 };
 pub use topic::{IntoTopic, MAX_TOPIC_LEN, Pattern, Topic, TopicError};
 pub use trace::{TraceContext, TraceParentError};
+pub use transition::{TransitionSettings, TransitionSettingsError, TransitionStrategy};
 pub use transport::{Asked, MessageTransport, Offer};

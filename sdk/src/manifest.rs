@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{Example, Pattern, StateKind, Topic};
+use crate::{Example, Pattern, StateKind, Topic, TransitionSettings};
 
 /// What is wrong with a manifest.
 #[derive(Debug, thiserror::Error)]
@@ -216,6 +216,9 @@ pub struct Manifest {
     /// Whether it has managed state: `none`, `keyed`, or `shared`.
     #[serde(default, skip_serializing_if = "is_none")]
     pub state: StateKind,
+    /// How this version takes the place of another; a host's settings go over it.
+    #[serde(default, skip_serializing_if = "TransitionSettings::is_empty")]
+    pub transition: TransitionSettings,
     /// The types of services that it provides.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<ServiceTypeInfo>,
@@ -290,6 +293,7 @@ impl Manifest {
         if self.config_schema.as_ref().is_some_and(|schema| !schema.is_object()) {
             return fault("config_schema", "is no object; write a JSON Schema".into());
         }
+        self.transition.validate().or_else(|error| fault("transition", error.fault()))?;
         for example in &self.examples {
             self.check_example(example).or_else(|why| fault("examples", why))?;
         }
@@ -348,6 +352,7 @@ mod tests {
             (r#","entry_point":"a b""#, "entry_point"),
             (r#","dependencies":{"x":"*"}"#, "dependencies"),
             (r#","config_schema":true"#, "config_schema"),
+            (r#","transition":{"steps":[7]}"#, "`transition` has `steps`"),
             (r#","examples":[{"description":"d","topic":"a.b","data":1}]"#, "`a.b`"),
         ] {
             let error = manifest(extra).unwrap_err().to_string();

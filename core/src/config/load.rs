@@ -118,6 +118,9 @@ impl Config {
     /// What is wrong beyond the form of single values: the place as a JSON pointer, and a sentence.
     pub(super) fn faults(&self) -> Vec<(String, String)> {
         let mut faults = self.value_faults();
+        if let Err(error) = self.plugins.transition.validate() {
+            faults.push(("/plugins/transition".to_owned(), error.to_string()));
+        }
         if let Some(fault) = pool_fault(&self.plugins.worker_pool.over(WorkerPoolConfig::default()))
         {
             let fault = format!("of the worker pool that most plugins get, {fault}");

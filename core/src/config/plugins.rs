@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use echo_sdk::{HandlerKind, Overflow, PluginType, WorkerPoolConfig, duration};
+use echo_sdk::{HandlerKind, Overflow, PluginType, TransitionSettings, WorkerPoolConfig, duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -24,6 +24,8 @@ pub struct PluginsConfig {
     pub start_timeout: Duration,
     /// The worker pool of plugins that do not ask for another.
     pub worker_pool: PoolSettings,
+    /// How another version takes a plugin's place, where its manifest does not say otherwise.
+    pub transition: TransitionSettings,
     /// Settings of single plugins, and libraries from elsewhere.
     pub register: Vec<PluginSettings>,
 }
@@ -35,6 +37,7 @@ impl Default for PluginsConfig {
             dir: PathBuf::from("plugins/enabled"),
             start_timeout: Duration::from_secs(30),
             worker_pool: PoolSettings::default(),
+            transition: TransitionSettings::default(),
             register: Vec::new(),
         }
     }
@@ -62,6 +65,9 @@ pub struct PluginSettings {
     /// Its worker pool, over what its manifest asks for.
     #[serde(default)]
     pub worker_pool: PoolSettings,
+    /// How another version of it takes its place, over what that version's manifest says.
+    #[serde(default)]
+    pub transition: TransitionSettings,
     /// What stands around its handler and what it publishes, within that of the whole host; the outermost first.
     #[serde(default)]
     pub middleware: Vec<MiddlewareSettings>,

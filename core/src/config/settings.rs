@@ -3,7 +3,7 @@
 //! What does not fit is told with its line, where the settings stand in a file. The plugin's configuration is judged by
 //! the schema of its manifest, as a whole: a default that breaks the schema is told just as a setting is.
 
-use echo_sdk::{Manifest, ManifestError, PluginType, WorkerPoolConfig};
+use echo_sdk::{Manifest, ManifestError, PluginType, TransitionSettings, WorkerPoolConfig};
 use echo_toml::{Document, Fault, Faults, Schema, SchemaError};
 use serde_json::{Map, Value, json};
 
@@ -20,6 +20,8 @@ pub struct PluginSetup {
     pub worker_pool: WorkerPoolConfig,
     /// Its own middleware.
     pub middleware: Vec<MiddlewareSettings>,
+    /// How this version takes the place of another.
+    pub transition: TransitionSettings,
 }
 
 /// Settings that do not fit the plugin that they are for.
@@ -92,7 +94,10 @@ impl Config {
         self.check_plugin(manifest, place, &config, &worker_pool)?;
         let enabled = settings.is_none_or(|settings| settings.enabled);
         let middleware = settings.map(|settings| settings.middleware.clone()).unwrap_or_default();
-        Ok(PluginSetup { enabled, config, worker_pool, middleware })
+        let transition = settings.map(|settings| settings.transition.clone()).unwrap_or_default();
+        let transition =
+            transition.over(manifest.transition.clone()).over(self.plugins.transition.clone());
+        Ok(PluginSetup { enabled, config, worker_pool, middleware, transition })
     }
 
     fn worker_pool(
@@ -145,6 +150,11 @@ impl Config {
             let message =
                 format!("with its manifest and `plugins`, it has a worker pool whose {fault}");
             faults.push(document.fault_at(&at, message));
+        }
+        let transition = place.map(|(_, settings)| settings.transition.validate());
+        if let Some(Err(error)) = transition {
+            let at = pointer(index, "/transition");
+            faults.push(document.fault_at(&at, error.to_string()));
         }
         let checked = match &manifest.config_schema {
             Some(schema) => {

@@ -14,6 +14,7 @@ pub mod service;
 pub mod suite;
 pub mod system;
 pub mod trace;
+pub mod transition;
 
 mod cycle;
 
@@ -163,6 +164,13 @@ topic_list! {
         "Loads a plugin library of the folder of plugins.";
     Request host::UNLOAD, host::PluginUnload => host::Answer<host::PluginsUnloaded>,
         "Unloads a plugin that was loaded from a library.";
+    Request transition::TRANSITION, transition::PluginTransition
+        => host::Answer<transition::TransitionTaken>,
+        "Has another version of a plugin take its place, while messages flow.";
+    Request transition::ROLLBACK, host::PluginOrder => host::Answer<transition::TransitionTaken>,
+        "Has the version before take a plugin's place again.";
+    Event "system.plugin.transition.<step>", transition::TransitionEvent,
+        "A step of a transition was done.";
     Request host::PAUSE, host::PluginOrder => host::Answer<host::PluginOrdered>,
         "Lets a plugin's messages wait.";
     Request host::RESUME, host::PluginOrder => host::Answer<host::PluginOrdered>,

@@ -177,6 +177,7 @@ fn config_for(manifest: &Manifest, library: PathBuf) -> Config {
         config: serde_json::Map::new(),
         worker_pool: Default::default(),
         middleware: Vec::new(),
+        transition: Default::default(),
     }];
     config
 }
