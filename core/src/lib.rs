@@ -5,7 +5,7 @@
 //!
 //! Reading order: [`host`] (start, lifecycle, shutdown), `registry`, `actor` (what a handler's answer does
 //! to its message), [`middleware`] (what stands around handlers and publishers), [`schema`] (what data keeps
-//! to), `pool` (how many workers), [`library`] (plugins from shared libraries), [`config`],
+//! to), `pool` (how many workers), `transition` (one version in another's place), [`library`] (plugins from shared libraries), [`config`],
 //! [`telemetry`].
 
 pub mod config;
@@ -22,9 +22,10 @@ mod current;
 mod pool;
 mod registry;
 mod state;
+mod transition;
 
 pub use config::Config;
-pub use host::{Host, HostBuilder, HostError, Refused, ShutdownReport, Unfinished};
+pub use host::{Host, HostBuilder, HostError, Refused, ShutdownReport, Transitioning, Unfinished};
 pub use registry::{
     Node, OrderError, Origin, PluginEntry, PluginMetrics, PluginResources, RegistryError,
     initialisation_order,

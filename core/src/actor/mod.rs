@@ -51,6 +51,12 @@ pub(crate) trait Actor: Send + Sync + 'static {
         self: Arc<Self>,
         state: StateSnapshot,
     ) -> BoxFuture<'static, Result<StateSnapshot, PluginError>>;
+    /// Takes a state to another form; nothing is taken over yet.
+    fn convert(
+        self: Arc<Self>,
+        state: StateSnapshot,
+        to: u32,
+    ) -> BoxFuture<'static, Result<StateSnapshot, PluginError>>;
     /// Takes a state in the plugin's own form over.
     fn import_state(
         self: Arc<Self>,
@@ -95,6 +101,14 @@ impl<P: Plugin> Actor for P {
             let taken = handover::take_up(&*self, state).await;
             taken.map_err(|error| PluginError::ProcessingError(error.to_string()))
         })
+    }
+
+    fn convert(
+        self: Arc<Self>,
+        state: StateSnapshot,
+        to: u32,
+    ) -> BoxFuture<'static, Result<StateSnapshot, PluginError>> {
+        Box::pin(async move { self.convert_state(state, to).await })
     }
 
     fn import_state(

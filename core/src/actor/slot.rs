@@ -62,7 +62,8 @@ pub(crate) struct SlotRuntime {
     pub(crate) delivering: Delivering,
     pub(crate) telemetry: HostTelemetry,
     pub(crate) metrics: SlotMetrics,
-    pub(crate) counters: Counters,
+    /// Shared by all versions of the plugin.
+    pub(crate) counters: Arc<Counters>,
     pub(crate) dead_letters: Arc<DeadLetters>,
     /// What stands around the handler; most slots have none.
     pub(crate) middleware: Option<SlotMiddleware>,

@@ -6,7 +6,7 @@
 //! question; one that names another host is left to that.
 
 use std::future::poll_fn;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::task::Poll;
 
@@ -21,6 +21,7 @@ use echo_sdk::contract::host::{
     PluginsUnloaded, Said, TopicsQuestion, TopicsReply,
 };
 use echo_sdk::contract::schema::{self, SchemaList};
+use echo_sdk::contract::transition::{self, PluginTransition, TransitionTaken};
 use echo_sdk::{
     BaseMessage, MessageError, Overflow, Pattern, PublishError, Received, Subscription, Topic,
 };
@@ -31,7 +32,7 @@ use uuid::Uuid;
 
 use super::dead::Kept;
 use super::lag::lags;
-use super::{HostError, Shared};
+use super::{HostError, Shared, Transitioning};
 use crate::registry::{HOST_SOURCE, PluginEntry};
 use crate::schema::SchemaError;
 
@@ -42,11 +43,13 @@ const AT_ONCE: usize = 32;
 const WAITING: usize = 1024;
 
 /// What is asked for. Each is subscribed to by itself, so that a question that nobody knows is heard by nobody.
-const QUESTIONS: [&str; 16] = [
+const QUESTIONS: [&str; 18] = [
     host::TOPICS,
     host::SHOW,
     host::LOAD,
     host::UNLOAD,
+    transition::TRANSITION,
+    transition::ROLLBACK,
     host::PAUSE,
     host::RESUME,
     host::RESET,
@@ -122,7 +125,7 @@ enum Fault {
 }
 
 impl Shared {
-    async fn answer(&self, Received { topic, message }: &Received) {
+    async fn answer(self: &Arc<Self>, Received { topic, message }: &Received) {
         match topic.as_str() {
             host::TOPICS => {
                 let asked = read::<TopicsQuestion>(message);
@@ -154,6 +157,20 @@ impl Shared {
                     Err(fault) => Err(fault),
                 };
                 self.say(message, unloaded).await;
+            }
+            transition::TRANSITION => {
+                let taken = match read::<PluginTransition>(message) {
+                    Ok(asked) => self.transition_asked(asked),
+                    Err(fault) => Err(fault),
+                };
+                self.say(message, taken).await;
+            }
+            transition::ROLLBACK => {
+                let taken = match read::<PluginOrder>(message) {
+                    Ok(PluginOrder { plugin }) => self.rollback_asked(plugin),
+                    Err(fault) => Err(fault),
+                };
+                self.say(message, taken).await;
             }
             dead::LIST => {
                 let asked = read::<DeadList>(message);
@@ -283,23 +300,42 @@ impl Shared {
         Ok(shown)
     }
 
-    /// Loads a library for somebody on the bus: one of those that were put into the folder of plugins, since whoever
-    /// loads a library has it do what it likes.
+    /// Loads a library for somebody on the bus.
     async fn load_asked(&self, library: &str) -> Result<PluginOrdered, Fault> {
+        let PluginEntry { name, status, .. } = self.load(&self.within_folder(library)?).await?;
+        Ok(PluginOrdered { plugin: name, status })
+    }
+
+    /// A library that somebody on the bus names: one of those that were put into the folder of plugins, since whoever
+    /// loads a library has it do what it likes.
+    fn within_folder(&self, library: &str) -> Result<PathBuf, Fault> {
         let enabled = &self.parts.config.plugins.dir;
         let folder = enabled.parent().unwrap_or(enabled);
         let (found, within) = (Path::new(library).canonicalize(), folder.canonicalize());
         match (found, within) {
             // The file that was looked at, wherever links lead meanwhile.
-            (Ok(library), Ok(folder)) if library.starts_with(&folder) => {
-                let PluginEntry { name, status, .. } = self.load(&library).await?;
-                Ok(PluginOrdered { plugin: name, status })
-            }
+            (Ok(library), Ok(folder)) if library.starts_with(&folder) => Ok(library),
             _ => {
                 let (library, folder) = (library.to_owned(), folder.display().to_string());
                 Err(Fault::Outside { library, folder })
             }
         }
+    }
+
+    fn transition_asked(
+        self: &Arc<Self>,
+        asked: PluginTransition,
+    ) -> Result<TransitionTaken, Fault> {
+        let PluginTransition { plugin, library, settings, queue } = asked;
+        let library = library.map(|library| self.within_folder(&library)).transpose()?;
+        let Transitioning { id, queued, .. } =
+            self.begin_transition(&plugin, library, settings, queue)?;
+        Ok(TransitionTaken { id, plugin, queued })
+    }
+
+    fn rollback_asked(&self, plugin: String) -> Result<TransitionTaken, Fault> {
+        let id = self.end_transition(&plugin, "somebody wants the version before")?;
+        Ok(TransitionTaken { id, plugin, queued: false })
     }
 
     async fn unload_asked(&self, asked: PluginUnload) -> Result<PluginsUnloaded, Fault> {

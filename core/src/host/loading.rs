@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use echo_sdk::contract::system::PluginStatus;
 use echo_sdk::{Manifest, PluginError};
@@ -16,14 +15,9 @@ use tokio::sync::MutexGuard;
 use super::candidate::{Candidate, Source, read};
 use super::shutdown::{Unfinished, unfinished};
 use super::{Host, HostError, Shared, failed};
-use crate::library::{UnloadOutcome, UnloadReport};
-use crate::registry::{Ended, Managed, PluginEntry, RegistryError, initialisation_order, node};
-
-/// How long somebody who looks at a plugin just now is waited for.
-const HELD_PATIENCE: Duration = Duration::from_secs(5);
-
-/// How often it is looked whether they are done.
-const HELD_LOOK: Duration = Duration::from_millis(1);
+use crate::registry::{
+    Ended, Gone, Managed, PluginEntry, RegistryError, initialisation_order, node,
+};
 
 /// How the unloading of a plugin went.
 #[derive(Debug)]
@@ -81,7 +75,7 @@ impl Shared {
     }
 
     /// Begins a change, which a host that ends waits for.
-    async fn change(&self) -> Result<MutexGuard<'_, ()>, HostError> {
+    pub(super) async fn change(&self) -> Result<MutexGuard<'_, ()>, HostError> {
         let change = self.changes.lock().await;
         if self.intake.is_stopped() { Err(HostError::Ending) } else { Ok(change) }
     }
@@ -98,7 +92,7 @@ impl Shared {
         let mut nodes = BTreeMap::new();
         for plugin in plugins.iter().filter(runs) {
             // What it depends on runs, or did when it was taken in.
-            let mut known = node(plugin.manifest())?;
+            let mut known = node(&plugin.current().manifest)?;
             known.dependencies.clear();
             nodes.insert(plugin.name().to_owned(), known);
         }
@@ -125,13 +119,17 @@ impl Shared {
             leaving.push(found);
             leaving
         };
-        if let Some(stays) = leaving.iter().find(|it| it.file().is_none()) {
+        if let Some(stays) = leaving.iter().find(|it| it.current().file().is_none()) {
             return Err(HostError::BuiltIn(stays.name().to_owned()));
         }
-        let names: Vec<String> = leaving.iter().map(|it| it.name().to_owned()).collect();
-        drop(leaving);
-        let mut unloaded = Vec::with_capacity(names.len());
-        for name in names {
+        if let Some(changing) = leaving.iter().find(|it| !it.transitions().is_empty()) {
+            return Err(HostError::Changing(changing.name().to_owned()));
+        }
+        let mut unloaded = Vec::with_capacity(leaving.len());
+        for plugin in leaving {
+            let _alone = Arc::clone(plugin.changing()).write_owned().await;
+            let name = plugin.name().to_owned();
+            drop(plugin);
             let Some(plugin) = self.registry.write().remove(&name) else { continue };
             plugin.run_empty().await;
             let ended = plugin.stop().await;
@@ -142,7 +140,7 @@ impl Shared {
 }
 
 /// Reads a library's manifest where blocking is allowed.
-async fn read_apart(path: PathBuf) -> Result<(Manifest, PathBuf), HostError> {
+pub(super) async fn read_apart(path: PathBuf) -> Result<(Manifest, PathBuf), HostError> {
     let shown = path.display().to_string();
     let reading = tokio::task::spawn_blocking(move || Ok((read(&path)?, path)));
     reading.await.unwrap_or_else(|error| {
@@ -151,45 +149,12 @@ async fn read_apart(path: PathBuf) -> Result<(Manifest, PathBuf), HostError> {
     })
 }
 
-/// What became of a plugin that was let go of.
-pub(super) enum Gone {
-    /// It was linked into the host.
-    BuiltIn,
-    Library(UnloadReport),
-    /// Somebody in the host still holds the plugin of this name, so its library stays in memory.
-    Held(String),
-}
-
-impl Gone {
-    /// What is left of it, in a sentence.
-    pub(super) fn fault(&self) -> Option<String> {
-        match self {
-            Self::Library(report) => {
-                let stays = matches!(report.outcome, UnloadOutcome::Quarantined(_));
-                stays.then(|| report.to_string())
-            }
-            Self::Held(plugin) => Some(format!(
-                "the library of `{plugin}` stays in memory, since somebody in the host still holds the plugin"
-            )),
-            Self::BuiltIn => None,
-        }
-    }
-}
-
-/// Lets go of a plugin that has ended, once nobody looks at it any more.
+/// Lets go of a plugin that has ended.
 pub(super) async fn forget(plugin: Arc<Managed>) -> Gone {
-    let alone = async {
-        while Arc::strong_count(&plugin) > 1 {
-            tokio::time::sleep(HELD_LOOK).await;
-        }
-    };
-    let _ = tokio::time::timeout(HELD_PATIENCE, alone).await;
-    let (name, is_library) = (plugin.name().to_owned(), plugin.file().is_some());
-    match plugin.forget().await {
-        Some(report) => Gone::Library(report),
-        None if is_library => Gone::Held(name),
-        None => Gone::BuiltIn,
-    }
+    plugin.leave();
+    let version = plugin.current();
+    drop(plugin);
+    version.forget().await
 }
 
 fn report(plugin: String, ended: Ended, gone: &Gone) -> Unloaded {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use echo_bus::{RetryPolicy, SlotOptions, Transport};
+use echo_bus::{RetryPolicy, Slot, SlotOptions, Transport};
 use echo_sdk::{
     Manifest, MessageTransport, PluginContext, PluginError, StateKind, WorkerPoolConfig,
 };
@@ -15,7 +15,7 @@ use crate::actor::{Actor, Counters, Delivering, SlotRuntime};
 use crate::config::{Config, PluginSetup, state_dir};
 use crate::library::{LibraryError, LoadedLibrary, Loader};
 use crate::middleware::{Layer, SlotMiddleware};
-use crate::registry::Managed;
+use crate::registry::{Managed, Origin, Version};
 use crate::schema::Schemas;
 use crate::state::PluginState;
 use crate::telemetry::{Exports, HostTelemetry, SlotMetrics};
@@ -30,8 +30,18 @@ pub(super) struct Parts {
     pub(super) schemas: Arc<Schemas>,
 }
 
-/// A plugin that was made, and what it lives on.
+/// A version that was made, and all that it lives on but its slot.
 struct Made {
+    manifest: Manifest,
+    origin: Origin,
+    worker_pool: WorkerPoolConfig,
+    telemetry: HostTelemetry,
+    middleware: Option<SlotMiddleware>,
+    living: Living,
+}
+
+/// A plugin's actor, and what it runs on.
+struct Living {
     actor: Arc<dyn Actor>,
     runtime: Handle,
     library: Option<LoadedLibrary>,
@@ -44,6 +54,23 @@ impl Parts {
         candidate: Candidate,
         setup: PluginSetup,
     ) -> Result<Arc<Managed>, HostError> {
+        let made = self.make(candidate, setup).await?;
+        let slot = self.open_slot(&made.manifest, &made.worker_pool).await?;
+        Ok(Arc::new(Managed::new(self.version(made, slot, Arc::default()))))
+    }
+
+    /// Makes another version of a plugin, behind the same slot as the current one.
+    pub(super) async fn make_beside(
+        &self,
+        candidate: Candidate,
+        setup: PluginSetup,
+        current: &SlotRuntime,
+    ) -> Result<Arc<Version>, HostError> {
+        let made = self.make(candidate, setup).await?;
+        Ok(self.version(made, Arc::clone(&current.slot), Arc::clone(&current.counters)))
+    }
+
+    async fn make(&self, candidate: Candidate, setup: PluginSetup) -> Result<Made, HostError> {
         let PluginSetup { config, worker_pool, middleware, .. } = setup;
         let (manifest, origin) = (candidate.manifest.clone(), candidate.origin());
         let name = manifest.name.as_str();
@@ -68,54 +95,56 @@ impl Parts {
             Arc::new(telemetry.clone()),
         );
         let context = context.with_state(Arc::new(state));
-        let Made { actor, runtime, library } = match candidate.source {
+        let living = match candidate.source {
             Source::BuiltIn(make) => {
                 let actor = make(context).map_err(failed(name, "made"))?;
-                Made { actor, runtime: Handle::current(), library: None }
+                Living { actor, runtime: Handle::current(), library: None }
             }
             Source::Library(path) => load(&self.config, path, context, name).await?,
         };
-        let slot = self.open_slot(&manifest, &worker_pool, telemetry, middleware).await?;
-        let plugin = Managed::new(manifest, origin, worker_pool, actor, runtime, slot);
-        Ok(Arc::new(plugin.with_library(library)))
+        Ok(Made { manifest, origin, worker_pool, telemetry, middleware, living })
     }
 
     async fn open_slot(
         &self,
         manifest: &Manifest,
         pool: &WorkerPoolConfig,
-        telemetry: HostTelemetry,
-        middleware: Option<SlotMiddleware>,
-    ) -> Result<Arc<SlotRuntime>, HostError> {
-        let slot = self
-            .transport
-            .open_slot(SlotOptions {
-                name: manifest.name.clone(),
-                patterns: manifest.subscriptions.clone(),
-                capacity: pool.queue_size,
-                overflow: pool.overflow,
-            })
-            .await?;
+    ) -> Result<Arc<dyn Slot>, HostError> {
+        let options = SlotOptions {
+            name: manifest.name.clone(),
+            patterns: manifest.subscriptions.clone(),
+            capacity: pool.queue_size,
+            overflow: pool.overflow,
+        };
+        Ok(self.transport.open_slot(options).await?)
+    }
+
+    /// What was made, behind a slot.
+    fn version(&self, made: Made, slot: Arc<dyn Slot>, counters: Arc<Counters>) -> Arc<Version> {
+        let Made { manifest, origin, worker_pool, telemetry, middleware, living } = made;
         let delivery = &self.config.delivery;
         let retry = RetryPolicy { base: delivery.retry_base_delay, max: delivery.retry_max_delay };
-        Ok(Arc::new(SlotRuntime {
+        let runtime = SlotRuntime {
             transport: Arc::clone(&self.transport),
             slot,
             delivering: Delivering {
-                max_attempts: pool.max_attempts,
+                max_attempts: worker_pool.max_attempts,
                 max_hops: delivery.max_hops,
                 retry,
-                deadline: pool.deadline,
+                deadline: worker_pool.deadline,
                 commit_patience: self.config.bus.commit_patience,
             },
             telemetry,
             metrics: SlotMetrics::new(&manifest.name),
-            counters: Counters::default(),
+            counters,
             dead_letters: Arc::clone(&self.dead_letters),
             middleware,
             states: (manifest.state != StateKind::None)
                 .then(|| self.transport.states(&manifest.name)),
-        }))
+        };
+        let Living { actor, runtime: threads, library } = living;
+        let (living, slot) = ((actor, threads), Arc::new(runtime));
+        Arc::new(Version::new(manifest, origin, worker_pool, living, slot, library))
     }
 }
 
@@ -125,7 +154,7 @@ async fn load(
     path: std::path::PathBuf,
     context: PluginContext,
     name: &str,
-) -> Result<Made, HostError> {
+) -> Result<Living, HostError> {
     let mut loader = Loader::default().patience(config.plugins.start_timeout);
     if let Some(state) = state_dir(config.gateway.state_dir.as_deref()) {
         loader = loader.remember_in(&state);
@@ -137,5 +166,5 @@ async fn load(
     })?;
     let library = loaded?;
     let runtime = library.runtime().clone();
-    Ok(Made { actor: Arc::new(library.plugin()), runtime, library: Some(library) })
+    Ok(Living { actor: Arc::new(library.plugin()), runtime, library: Some(library) })
 }

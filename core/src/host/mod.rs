@@ -10,6 +10,7 @@ mod local_bus;
 mod making;
 mod shutdown;
 mod starting;
+mod transitions;
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,16 +19,17 @@ use echo_bus::{BusError, OpenError, Slot, SubscribeOptions, Transport};
 use echo_sdk::contract::dead::DeadLetter;
 use echo_sdk::{
     Health, Overflow, Pattern, PluginContext, PluginError, PluginType, StateSnapshot, Subscription,
+    TransitionSettingsError,
 };
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use serde_json::{Map, Value};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::actor::context::{ClientTransport, Intake};
 use crate::config::{Config, PluginSettingsError};
 use crate::library::LibraryError;
 use crate::middleware::tool_transport;
-use crate::registry::{Managed, OrderError, PluginEntry, PluginRegistry, RegistryError};
+use crate::registry::{Managed, OrderError, PluginEntry, PluginRegistry, Refusal, RegistryError};
 use crate::schema::{LoadError, Schemas};
 use crate::telemetry::HostTelemetry;
 
@@ -36,6 +38,7 @@ pub(crate) use dead::DeadLetters;
 pub use loading::Unloaded;
 use making::Parts;
 pub use shutdown::{ShutdownReport, Unfinished};
+pub use transitions::Transitioning;
 
 /// Why a host did not start, or did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +89,33 @@ pub enum HostError {
     /// A plugin that is linked into the host cannot be made again, so it stays.
     #[error("plugin `{0}` is a part of the host and stays; `plugin pause` lets its messages wait")]
     BuiltIn(String),
+    /// Another version of the plugin is about to take its place.
+    #[error(
+        "another version of plugin `{0}` is about to take its place; wait for it, or end it with `plugin rollback`"
+    )]
+    Changing(String),
+    /// No other version of the plugin is about to take its place.
+    #[error("no other version of plugin `{0}` is about to take its place")]
+    NoTransition(String),
+    /// A plugin that does not run has no place that another version could take.
+    #[error("plugin `{0}` does not run, so no other version can take its place; load that instead")]
+    NotRunning(String),
+    /// The library that was to take a plugin's place is of another plugin.
+    #[error("the library is of plugin `{found}`, which cannot take the place of `{plugin}`")]
+    OtherPlugin {
+        /// The plugin.
+        plugin: String,
+        /// The plugin that the library is of.
+        found: String,
+    },
+    /// A transition cannot go as it was ordered.
+    #[error("plugin `{plugin}`: {source}")]
+    TransitionSettings {
+        /// The plugin.
+        plugin: String,
+        /// What is wrong.
+        source: TransitionSettingsError,
+    },
     /// A plugin was loaded or unloaded while the host ended.
     #[error("the host ends, so its plugins stay as they are")]
     Ending,
@@ -119,6 +149,8 @@ struct Shared {
     registry: RwLock<PluginRegistry>,
     /// Held by whoever loads or unloads: one at a time, so that what a plugin depends on stays while it is made.
     changes: tokio::sync::Mutex<()>,
+    /// The transitions that go on.
+    transitions: Mutex<JoinSet<()>>,
     intake: Arc<Intake>,
     /// Where durable dead letters come from.
     letter_slot: Option<Arc<dyn Slot>>,
@@ -232,7 +264,7 @@ impl Host {
     /// # Errors
     /// As [`pause`](Self::pause).
     pub async fn export_state(&self, plugin: &str) -> Result<Option<StateSnapshot>, HostError> {
-        self.shared.managed(plugin)?.export_state().await.map_err(failed(plugin, "exported"))
+        self.shared.managed(plugin)?.export_state().await.map_err(refused(plugin, "exported"))
     }
 
     /// Has a plugin take over what this or an earlier version of it exported. A state of an earlier form is
@@ -243,7 +275,7 @@ impl Host {
     /// As [`pause`](Self::pause); nothing has changed when the state could not be taken to the plugin's form.
     pub async fn import_state(&self, plugin: &str, state: StateSnapshot) -> Result<(), HostError> {
         let imported = self.shared.managed(plugin)?.import_state(state).await;
-        imported.map_err(failed(plugin, "given its state"))
+        imported.map_err(refused(plugin, "given its state"))
     }
 
     /// How a plugin says it is.
@@ -270,21 +302,22 @@ impl Shared {
     }
 
     async fn pause(&self, plugin: &str) -> Result<(), HostError> {
-        self.managed(plugin)?.pause().await.map_err(failed(plugin, "paused"))
+        self.managed(plugin)?.pause().await.map_err(refused(plugin, "paused"))
     }
 
     async fn resume(&self, plugin: &str) -> Result<(), HostError> {
-        self.managed(plugin)?.resume().await.map_err(failed(plugin, "resumed"))
+        self.managed(plugin)?.resume().await.map_err(refused(plugin, "resumed"))
     }
 
     async fn reset(&self, plugin: &str) -> Result<(), HostError> {
-        self.managed(plugin)?.reset().await.map_err(failed(plugin, "reset"))
+        self.managed(plugin)?.reset().await.map_err(refused(plugin, "reset"))
     }
 }
 
 impl Drop for Host {
     fn drop(&mut self) {
         self.end_tasks();
+        self.shared.transitions.lock().abort_all();
         self.shared.parts.transport.close();
     }
 }
@@ -292,6 +325,14 @@ impl Drop for Host {
 fn failed(plugin: &str, step: &'static str) -> impl FnOnce(PluginError) -> HostError {
     let plugin = plugin.to_owned();
     move |source| HostError::Plugin { plugin, step, source }
+}
+
+fn refused(plugin: &str, step: &'static str) -> impl FnOnce(Refusal) -> HostError {
+    let plugin = plugin.to_owned();
+    move |refusal| match refusal {
+        Refusal::Changing => HostError::Changing(plugin),
+        Refusal::Plugin(source) => HostError::Plugin { plugin, step, source },
+    }
 }
 
 impl fmt::Debug for Host {

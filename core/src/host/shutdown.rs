@@ -67,6 +67,7 @@ impl Host {
         shared.intake.stop();
         let names = self.plugins().into_iter().map(|plugin| plugin.name).collect();
         announce(&*shared.parts.transport, HOST_STOPPING, &HostEvent { plugins: names });
+        shared.end_transitions().await;
         let plugins = shared.registry.read().in_order();
         let drained = drain(&plugins);
         // Past the time the plugins are stopped all the same; what they leave is in the report.

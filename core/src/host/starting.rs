@@ -9,7 +9,7 @@ use std::sync::Arc;
 use echo_bus::{BusError, Slot, SlotOptions, Transport};
 use echo_sdk::contract::system::{HOST_READY, HostEvent, PLUGIN_REFUSED, PluginRefused};
 use echo_sdk::{Overflow, Pattern, PluginError};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
 
 use super::candidate::Candidate;
@@ -90,6 +90,7 @@ impl Starting {
             parts: self.parts,
             registry: RwLock::new(registry),
             changes: tokio::sync::Mutex::default(),
+            transitions: Mutex::default(),
             intake: Arc::<Intake>::default(),
             letter_slot,
             refused: self.refused,
@@ -211,7 +212,8 @@ impl Starting {
     async fn initialise(&mut self, plugins: &[Arc<Managed>]) -> Result<(), HostError> {
         let mut running: Vec<&Arc<Managed>> = Vec::new();
         for plugin in plugins {
-            let needed = plugin.manifest().dependencies.keys();
+            let version = plugin.current();
+            let needed = version.manifest.dependencies.keys();
             let missing = needed.into_iter().find(|name| running.iter().all(|r| r.name() != *name));
             let error = match missing {
                 Some(missing) => {
@@ -228,7 +230,7 @@ impl Starting {
                 },
             };
             let error = failed(plugin.name(), "initialised")(error);
-            let Some(file) = plugin.file() else {
+            let Some(file) = version.file() else {
                 for started in running.into_iter().rev() {
                     started.stop().await;
                 }
@@ -248,10 +250,21 @@ async fn scale_pools(shared: std::sync::Weak<Shared>) {
         interval.tick().await;
         let Some(shared) = shared.upgrade() else { return };
         let plugins = shared.registry.read().in_order();
-        let (seen, cores): (Vec<_>, Vec<_>) = plugins.iter().map(|plugin| plugin.look()).unzip();
-        let cores = cores.into_iter().max().unwrap_or(1) as f64;
-        for ((plugin, seen), share) in plugins.iter().zip(&seen).zip(shares(cores, &seen)) {
-            plugin.scale(*seen, share);
+        let each =
+            plugins.iter().map(|plugin| plugin.versions().into_iter().map(move |it| (plugin, it)));
+        let pools: Vec<_> = each.flatten().collect();
+        let seen: Vec<_> = pools.iter().map(|(_, version)| version.pool.look()).collect();
+        let cores = pools.iter().map(|(_, version)| version.pool.cores()).max().unwrap_or(1) as f64;
+        for ((plugin, version), (seen, share)) in
+            pools.iter().zip(seen.iter().zip(shares(cores, &seen)))
+        {
+            if let Some(change) = version.pool.scale(*seen, share) {
+                plugin.tell_scaled(seen.workers, change);
+            }
+        }
+        for plugin in &plugins {
+            let own = pools.iter().zip(&seen).filter(|((other, _), _)| Arc::ptr_eq(other, plugin));
+            plugin.show(own.map(|(_, seen)| seen.taken).sum());
         }
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct WorkerPool {
 }
 
 struct State {
+    /// Whether there are to be workers at all.
+    is_started: bool,
     workers: Vec<Running>,
     /// Told to finish, and not joined yet.
     finishing: Vec<Running>,
@@ -74,6 +76,7 @@ impl WorkerPool {
         slot: Arc<SlotRuntime>,
     ) -> Self {
         let state = State {
+            is_started: false,
             workers: Vec::new(),
             finishing: Vec::new(),
             handled_before: 0,
@@ -91,7 +94,15 @@ impl WorkerPool {
 
     /// Starts the least number of workers.
     pub(crate) fn start(&self) {
-        self.resize(self.config.min_workers);
+        self.start_with(self.config.min_workers);
+    }
+
+    /// Starts so many workers, as far as there may be so many.
+    pub(crate) fn start_with(&self, workers: usize) {
+        let mut state = self.state.lock();
+        state.is_started = true;
+        let most = self.config.max_workers.max(self.config.min_workers);
+        self.resize(&mut state, workers.clamp(self.config.min_workers, most));
     }
 
     /// How many workers there are.
@@ -100,8 +111,7 @@ impl WorkerPool {
     }
 
     /// Has as many workers from now on; those that are too many finish what they have in hand.
-    pub(crate) fn resize(&self, workers: usize) {
-        let mut state = self.state.lock();
+    fn resize(&self, state: &mut State, workers: usize) {
         while state.workers.len() < workers {
             let running = self.spawn();
             state.workers.push(running);
@@ -169,8 +179,12 @@ impl WorkerPool {
             threshold: self.config.scaling_threshold,
             cores: cores.min(self.cores as f64),
         };
-        let change = self.state.lock().scaler.decide(limits, seen)?;
-        self.resize(change.workers);
+        let mut state = self.state.lock();
+        if !state.is_started {
+            return None;
+        }
+        let change = state.scaler.decide(limits, seen)?;
+        self.resize(&mut state, change.workers);
         Some(change)
     }
 
@@ -182,8 +196,12 @@ impl WorkerPool {
     /// Ends all workers: each may finish what it has in hand within `patience`, then it is cut off, and
     /// its message goes back into the queue.
     pub(crate) async fn stop(&self, patience: Duration) -> Stopped {
-        self.resize(0);
-        let mut finishing = std::mem::take(&mut self.state.lock().finishing);
+        let mut finishing = {
+            let mut state = self.state.lock();
+            state.is_started = false;
+            self.resize(&mut state, 0);
+            std::mem::take(&mut state.finishing)
+        };
         let deadline = tokio::time::Instant::now() + patience;
         let mut stopped = Stopped::default();
         for running in &mut finishing {

@@ -2,7 +2,6 @@
 
 mod shown;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,38 +9,44 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use echo_bus::{Slot, Transport};
 use echo_sdk::contract::host::SlotInfo;
-use echo_sdk::contract::system::{
-    PLUGIN_QUARANTINED, POOL_SCALED, PluginEvent, PluginQuarantined, PluginStatus, PoolScaled,
-};
-use echo_sdk::{
-    BaseMessage, Health, Manifest, PluginError, Received, StateSnapshot, Topic, WorkerPoolConfig,
-};
+use echo_sdk::contract::system::{POOL_SCALED, PluginEvent, PluginStatus, PoolScaled};
+use echo_sdk::{BaseMessage, Health, PluginError, StateSnapshot, Topic};
 use metrics::Gauge;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 use serde_json::Value;
-use tokio::runtime::Handle;
+use tokio::sync::RwLockReadGuard;
+use uuid::Uuid;
 
-use super::{Origin, PluginEntry, PluginMetrics, PluginResources};
-use crate::actor::{Actor, Operation, SlotRuntime, on_runtime};
-use crate::library::{LoadedLibrary, UnloadOutcome, UnloadReport};
-use crate::pool::{Change, Seen, Stopped, WorkerPool};
+use super::{Ended, PluginEntry, PluginMetrics, PluginResources, Version};
+use crate::actor::Operation;
+use crate::pool::Change;
+use crate::telemetry::SlotMetrics;
+use crate::transition::Ongoing;
 
 /// The name under which the host publishes events about itself.
 pub(crate) const HOST_SOURCE: &str = "host";
 
-/// A plugin, its slot and its workers.
+/// A plugin, its slot, and the version of it that handles the slot's messages.
+///
+/// A plugin is changed by one at a time: whoever puts another version in its place, or unloads it, holds
+/// [`changing`](Self::changing) alone, whoever tells it to do something holds it with others.
 pub(crate) struct Managed {
-    manifest: Manifest,
-    origin: Origin,
-    pool_config: WorkerPoolConfig,
-    actor: Arc<dyn Actor>,
-    runtime: Handle,
-    slot: Arc<SlotRuntime>,
-    pool: WorkerPool,
+    name: String,
+    transport: Arc<dyn Transport>,
+    slot: Arc<dyn Slot>,
+    metrics: SlotMetrics,
+    /// The version that is told to do things, and the one beside it while that is on trial.
+    versions: RwLock<Versions>,
     state: Mutex<State>,
-    /// Goes last: nothing of the plugin may be left when it is unloaded.
-    library: Option<LoadedLibrary>,
+    changing: Arc<tokio::sync::RwLock<()>>,
+    /// The transitions that go on or wait, in the order in which they were begun.
+    transitions: Mutex<Vec<Ongoing>>,
+}
+
+struct Versions {
+    current: Arc<Version>,
+    beside: Option<Arc<Version>>,
 }
 
 #[derive(Debug, Clone)]
@@ -51,86 +56,96 @@ struct State {
     reason: Option<String>,
 }
 
-/// How a plugin's end went.
-#[derive(Debug, Default)]
-pub(crate) struct Ended {
-    pub(crate) workers: Stopped,
-    /// Messages that nobody handled.
-    pub(crate) unfinished: Vec<Received>,
-    /// What its `shutdown` said, if it failed.
-    pub(crate) error: Option<PluginError>,
+/// Why a plugin did not do what it was told.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// Another version is about to take its place.
+    Changing,
+    /// It cannot, or does not want to.
+    Plugin(PluginError),
 }
 
-impl Ended {
-    /// What went wrong, a sentence each.
-    pub(crate) fn faults(&self, plugin: &str) -> Vec<String> {
-        let mut faults = Vec::new();
-        if self.workers.cut_off > 0 {
-            let count = self.workers.cut_off;
-            faults.push(format!("{count} handlers of `{plugin}` were cut off"));
-        }
-        if self.workers.stuck > 0 {
-            let count = self.workers.stuck;
-            faults.push(format!("{count} handlers of `{plugin}` block their threads and go on"));
-        }
-        if let Some(error) = &self.error {
-            faults.push(format!("`{plugin}` did not shut down well: {error}"));
-        }
-        faults
+impl From<PluginError> for Refusal {
+    fn from(error: PluginError) -> Self {
+        Self::Plugin(error)
     }
 }
 
 impl Managed {
-    /// A plugin that has been made, with its slot open; nothing of it runs yet.
-    pub(crate) fn new(
-        manifest: Manifest,
-        origin: Origin,
-        pool_config: WorkerPoolConfig,
-        actor: Arc<dyn Actor>,
-        runtime: Handle,
-        slot: Arc<SlotRuntime>,
-    ) -> Self {
-        let pool = WorkerPool::new(
-            pool_config.clone(),
-            runtime.clone(),
-            Arc::clone(&actor),
-            Arc::clone(&slot),
-        );
+    /// A plugin with its first version, its slot open; nothing of it runs yet.
+    pub(crate) fn new(first: Arc<Version>) -> Self {
+        let slot = &first.slot;
         let state = State { status: PluginStatus::Registered, since: Utc::now(), reason: None };
         let managed = Self {
-            manifest,
-            origin,
-            pool_config,
-            actor,
-            runtime,
-            slot,
-            pool,
+            name: first.manifest.name.clone(),
+            transport: Arc::clone(&slot.transport),
+            slot: Arc::clone(&slot.slot),
+            metrics: slot.metrics.clone(),
+            versions: RwLock::new(Versions { current: first, beside: None }),
             state: Mutex::new(state),
-            library: None,
+            changing: Arc::default(),
+            transitions: Mutex::default(),
         };
         managed.tell(None, PluginStatus::Registered, None);
         managed
     }
 
-    /// Ties the library that the plugin lives in to it.
-    pub(crate) fn with_library(self, library: Option<LoadedLibrary>) -> Self {
-        Self { library, ..self }
+    /// The version that handles the plugin's messages, or most of them.
+    pub(crate) fn current(&self) -> Arc<Version> {
+        Arc::clone(&self.versions.read().current)
     }
 
-    /// The file that the plugin was loaded from, if it was.
-    pub(crate) fn file(&self) -> Option<&Path> {
-        match &self.origin {
-            Origin::BuiltIn => None,
-            Origin::Library(path) => Some(path),
+    /// All versions: the current one, then the one beside it.
+    pub(crate) fn versions(&self) -> Vec<Arc<Version>> {
+        let versions = self.versions.read();
+        std::iter::once(&versions.current).chain(&versions.beside).cloned().collect()
+    }
+
+    /// Has another version stand beside the current one, or none any more.
+    pub(crate) fn put_beside(&self, version: Option<Arc<Version>>) {
+        self.versions.write().beside = version;
+    }
+
+    /// Has the version that stands beside the current one take its place, and gives back the one before.
+    pub(crate) fn replace(&self) -> Option<Arc<Version>> {
+        let mut versions = self.versions.write();
+        let next = versions.beside.take()?;
+        Some(std::mem::replace(&mut versions.current, next))
+    }
+
+    /// Held by those who change which version there is.
+    pub(crate) fn changing(&self) -> &Arc<tokio::sync::RwLock<()>> {
+        &self.changing
+    }
+
+    /// Begins a transition, which waits its turn where it may; says whether it does, if it was taken.
+    pub(crate) fn begin(&self, transition: &Ongoing, may_wait: bool) -> Option<bool> {
+        let mut transitions = self.transitions.lock();
+        let waits = !transitions.is_empty();
+        if waits && !may_wait {
+            return None;
         }
+        transitions.push(transition.clone());
+        Some(waits)
+    }
+
+    /// A transition is through.
+    pub(crate) fn end(&self, transition: Uuid) {
+        self.transitions.lock().retain(|other| other.id != transition);
+    }
+
+    /// The transitions that go on or wait, in the order in which they were begun.
+    pub(crate) fn transitions(&self) -> Vec<Ongoing> {
+        self.transitions.lock().clone()
+    }
+
+    /// Keeps other versions away while the plugin is told to do something.
+    fn stays(&self) -> Result<RwLockReadGuard<'_, ()>, Refusal> {
+        self.changing.try_read().map_err(|_| Refusal::Changing)
     }
 
     pub(crate) fn name(&self) -> &str {
-        &self.manifest.name
-    }
-
-    pub(crate) fn manifest(&self) -> &Manifest {
-        &self.manifest
+        &self.name
     }
 
     pub(crate) fn status(&self) -> PluginStatus {
@@ -140,12 +155,10 @@ impl Managed {
     /// Initialises the plugin, which may take so long, and starts its workers.
     pub(crate) async fn start(&self, patience: Duration) -> Result<(), PluginError> {
         self.enter(PluginStatus::Initializing, None);
-        let init = tokio::time::timeout(patience, self.operate(Operation::Init)).await;
-        // The host has survived it, whatever came of it.
-        self.library.iter().for_each(LoadedLibrary::settled);
-        match init.unwrap_or_else(|_| Err(late("init", patience))) {
+        let version = self.current();
+        match version.init(patience).await {
             Ok(()) => {
-                self.pool.start();
+                version.pool.start();
                 self.enter(PluginStatus::Running, None);
                 Ok(())
             }
@@ -158,146 +171,142 @@ impl Managed {
 
     /// Marks the plugin as failed; its slot takes no more messages.
     pub(crate) fn fail(&self, reason: &str) {
-        self.slot.slot.close();
+        self.slot.close();
         self.enter(PluginStatus::Failed, Some(reason.to_owned()));
     }
 
     /// Lets messages wait, then tells the plugin.
-    pub(crate) async fn pause(&self) -> Result<(), PluginError> {
-        self.slot.slot.pause();
-        if let Err(error) = self.operate(Operation::Pause).await {
-            self.slot.slot.resume();
-            return Err(error);
+    pub(crate) async fn pause(&self) -> Result<(), Refusal> {
+        let _stays = self.stays()?;
+        self.slot.pause();
+        if let Err(error) = self.current().operate(Operation::Pause).await {
+            self.slot.resume();
+            return Err(error.into());
         }
         self.enter(PluginStatus::Paused, None);
         Ok(())
     }
 
     /// Tells the plugin, then lets messages flow again.
-    pub(crate) async fn resume(&self) -> Result<(), PluginError> {
-        self.operate(Operation::Resume).await?;
-        self.slot.slot.resume();
+    pub(crate) async fn resume(&self) -> Result<(), Refusal> {
+        let _stays = self.stays()?;
+        self.current().operate(Operation::Resume).await?;
+        self.slot.resume();
         self.enter(PluginStatus::Running, None);
         Ok(())
     }
 
     /// Has the plugin forget what it remembers, with no message in hand.
-    pub(crate) async fn reset(&self) -> Result<(), PluginError> {
-        self.pool.stop(self.pool_config.shutdown_timeout).await;
-        let reset = self.operate(Operation::Reset).await;
-        self.pool.start();
-        reset
+    pub(crate) async fn reset(&self) -> Result<(), Refusal> {
+        let _stays = self.stays()?;
+        let version = self.current();
+        version.stop_workers().await;
+        let reset = version.operate(Operation::Reset).await;
+        version.pool.start();
+        Ok(reset?)
     }
 
     /// What the plugin remembers, with no message in hand.
-    pub(crate) async fn export_state(&self) -> Result<Option<StateSnapshot>, PluginError> {
-        self.pool.stop(self.pool_config.shutdown_timeout).await;
-        let exporting = Arc::clone(&self.actor).export_state();
-        let exported = on_runtime(&self.runtime, exporting).await;
-        self.pool.start();
-        exported?
+    pub(crate) async fn export_state(&self) -> Result<Option<StateSnapshot>, Refusal> {
+        let _stays = self.stays()?;
+        let version = self.current();
+        version.stop_workers().await;
+        let exported = version.export_state().await;
+        version.pool.start();
+        Ok(exported?)
     }
 
     /// Has the plugin take a state over, with no message in hand; one of an earlier form is taken up first.
-    pub(crate) async fn import_state(&self, state: StateSnapshot) -> Result<(), PluginError> {
-        let taking_up = Arc::clone(&self.actor).take_up(state);
-        let state = on_runtime(&self.runtime, taking_up).await??;
-        self.pool.stop(self.pool_config.shutdown_timeout).await;
-        let imported = on_runtime(&self.runtime, Arc::clone(&self.actor).import_state(state)).await;
-        self.pool.start();
-        imported?
+    pub(crate) async fn import_state(&self, state: StateSnapshot) -> Result<(), Refusal> {
+        let _stays = self.stays()?;
+        let version = self.current();
+        let state = version.take_up(state).await?;
+        version.stop_workers().await;
+        let imported = version.import_state(state).await;
+        version.pool.start();
+        Ok(imported?)
     }
 
     /// Takes no more messages and handles those that wait, as long as its end may take.
     pub(crate) async fn run_empty(&self) {
         if self.status() == PluginStatus::Running {
             self.enter(PluginStatus::Draining, None);
-            self.slot.slot.close();
+            self.slot.close();
+            let patience = self.current().pool_config.shutdown_timeout;
             // What is left past the time is told.
-            let _ = tokio::time::timeout(self.pool_config.shutdown_timeout, self.idle()).await;
+            let _ = tokio::time::timeout(patience, self.idle()).await;
         }
     }
 
     /// Ends the plugin: no more messages, those in hand finished, then its `shutdown`.
     pub(crate) async fn stop(&self) -> Ended {
-        let patience = self.pool_config.shutdown_timeout;
+        let version = self.current();
         let ran = !matches!(self.status(), PluginStatus::Registered | PluginStatus::Failed);
         if self.status() != PluginStatus::Draining {
             self.enter(PluginStatus::Draining, None);
         }
-        self.slot.slot.close();
-        let workers = self.pool.stop(patience).await;
-        let error = if ran { self.shut_down(patience).await.err() } else { None };
-        let unfinished = self.slot.slot.take_remaining();
+        self.slot.close();
+        let workers = version.stop_workers().await;
+        let error = if ran { version.shut_down().await.err() } else { None };
+        let unfinished = self.slot.take_remaining();
         self.enter(PluginStatus::Stopped, error.as_ref().map(ToString::to_string));
         Ended { workers, unfinished, error }
     }
 
-    async fn shut_down(&self, patience: Duration) -> Result<(), PluginError> {
-        let shutdown = self.operate(Operation::Shutdown);
-        let ended = tokio::time::timeout(patience, shutdown).await;
-        ended.unwrap_or_else(|_| Err(late("shutdown", patience)))
-    }
-
-    async fn operate(&self, operation: Operation) -> Result<(), PluginError> {
-        on_runtime(&self.runtime, Arc::clone(&self.actor).run(operation)).await?
-    }
-
     /// How the plugin says it is.
     pub(crate) async fn health(&self) -> Health {
-        let health = on_runtime(&self.runtime, Arc::clone(&self.actor).health()).await;
-        health.unwrap_or_else(|error| Health::Unhealthy(error.to_string()))
+        self.current().health().await
     }
 
     /// The plugin's own figures.
     pub(crate) async fn own_metrics(&self) -> Value {
-        let metrics = on_runtime(&self.runtime, Arc::clone(&self.actor).metrics()).await;
-        metrics.unwrap_or_else(|error| Value::String(error.to_string()))
+        self.current().own_metrics().await
     }
 
     /// How many messages the plugin's slot has taken in.
     pub(crate) fn accepted(&self) -> u64 {
-        self.slot.slot.stats().accepted
+        self.slot.stats().accepted
     }
 
     /// Resolves once nothing is left in the plugin's slot.
     pub(crate) async fn idle(&self) {
-        self.slot.slot.idle().await;
+        self.slot.idle().await;
     }
 
-    /// Looks at the pool and the slot, once an interval; gives what the pool did and the cores it can use.
-    pub(crate) fn look(&self) -> (Seen, usize) {
-        let stats = self.slot.slot.stats();
-        self.slot.metrics.queue_depth.set(stats.held as f64);
-        self.slot.metrics.queue_capacity.set(stats.capacity as f64);
-        self.slot.metrics.delayed.set(stats.delayed as f64);
-        self.slot.metrics.dropped.absolute(stats.dropped);
-        let seen = self.pool.look();
-        self.slot.metrics.in_flight.set(seen.taken as f64);
-        (seen, self.pool.cores())
+    /// Tells what the slot holds, and how many messages are in hand.
+    pub(crate) fn show(&self, taken: usize) {
+        let stats = self.slot.stats();
+        self.metrics.queue_depth.set(stats.held as f64);
+        self.metrics.queue_capacity.set(stats.capacity as f64);
+        self.metrics.delayed.set(stats.delayed as f64);
+        self.metrics.dropped.absolute(stats.dropped);
+        self.metrics.in_flight.set(taken as f64);
+        self.metrics.workers.set(self.workers() as f64);
     }
 
-    /// Changes the pool's size where that helps, and tells of it; it may keep so many cores busy.
-    pub(crate) fn scale(&self, seen: Seen, cores: f64) {
-        let Some(Change { workers, reason }) = self.pool.scale(seen, cores) else {
-            return;
-        };
-        tracing::debug!(plugin = self.name(), from = seen.workers, to = workers, reason, "pool");
-        let plugin = self.name().to_owned();
-        let event = PoolScaled { plugin, from: seen.workers, to: workers, reason };
-        announce(&*self.slot.transport, POOL_SCALED, &event);
+    fn workers(&self) -> usize {
+        self.versions().iter().map(|version| version.pool.size()).sum()
+    }
+
+    /// Tells that a pool has grown or shrunk.
+    pub(crate) fn tell_scaled(&self, from: usize, change: Change) {
+        let Change { workers, reason } = change;
+        tracing::debug!(plugin = self.name(), from, to = workers, reason, "pool");
+        let event = PoolScaled { plugin: self.name.clone(), from, to: workers, reason };
+        announce(&*self.transport, POOL_SCALED, &event);
     }
 
     pub(crate) fn entry(&self) -> PluginEntry {
         let State { status, since, reason } = self.state.lock().clone();
-        let stats = self.slot.slot.stats();
-        let counters = &self.slot.counters;
+        let stats = self.slot.stats();
+        let version = self.current();
+        let (manifest, counters) = (&version.manifest, &version.slot.counters);
         PluginEntry {
-            name: self.manifest.name.clone(),
-            version: self.manifest.version.clone(),
-            description: self.manifest.description.clone(),
-            plugin_type: self.manifest.plugin_type,
-            origin: self.origin.clone(),
+            name: self.name.clone(),
+            version: manifest.version.clone(),
+            description: manifest.description.clone(),
+            plugin_type: manifest.plugin_type,
+            origin: version.origin.clone(),
             status,
             last_status_change: since,
             reason,
@@ -312,7 +321,7 @@ impl Managed {
                 dropped: stats.dropped,
             },
             resources: PluginResources {
-                workers: self.pool.size(),
+                workers: self.workers(),
                 queue_depth: stats.held,
                 queue_capacity: stats.capacity,
                 delayed: stats.delayed,
@@ -322,25 +331,26 @@ impl Managed {
 
     /// The slot on the bus; it keeps nothing of the plugin in memory.
     pub(crate) fn slot(&self) -> &Arc<dyn Slot> {
-        &self.slot.slot
+        &self.slot
     }
 
     /// Where the slot's lag is told.
     pub(crate) fn lag_gauge(&self) -> &Gauge {
-        &self.slot.metrics.lag
+        &self.metrics.lag
     }
 
     /// The slot as hosts tell of it; its lag is the bus's to know.
     pub(crate) fn slot_info(&self) -> SlotInfo {
-        let stats = self.slot.slot.stats();
-        let counters = &self.slot.counters;
+        let stats = self.slot.stats();
+        let version = self.current();
+        let (manifest, counters) = (&version.manifest, &version.slot.counters);
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         SlotInfo {
-            slot: self.manifest.name.clone(),
-            version: self.manifest.version.clone(),
+            slot: self.name.clone(),
+            version: manifest.version.clone(),
             status: self.status(),
-            patterns: self.manifest.subscriptions.clone(),
-            workers: self.pool.size(),
+            patterns: manifest.subscriptions.clone(),
+            workers: self.workers(),
             depth: stats.held,
             capacity: stats.capacity,
             lag: None,
@@ -364,43 +374,21 @@ impl Managed {
     }
 
     fn tell(&self, before: Option<PluginStatus>, status: PluginStatus, reason: Option<String>) {
-        self.slot.metrics.set_status(before, status);
+        self.metrics.set_status(before, status);
         let event = PluginEvent {
-            plugin: self.manifest.name.clone(),
-            version: self.manifest.version.clone(),
+            plugin: self.name.clone(),
+            version: self.current().manifest.version.clone(),
             status,
             since: self.state.lock().since,
             reason,
         };
-        announce(&*self.slot.transport, &status.topic(), &event);
+        announce(&*self.transport, &status.topic(), &event);
     }
 
-    /// Lets go of the plugin once it has ended, and unloads its library.
-    pub(crate) async fn forget(self: Arc<Self>) -> Option<UnloadReport> {
+    /// The plugin is gone from the registry.
+    pub(crate) fn leave(&self) {
         self.enter(PluginStatus::Unloaded, None);
-        // Another holder is somebody who looks at the registry just now; the library then stays in memory.
-        let Self { library, actor, pool, slot, .. } = Arc::into_inner(self)?;
-        let transport = Arc::clone(&slot.transport);
-        drop((pool, slot, actor));
-        let library = library?;
-        let report = tokio::task::spawn_blocking(move || library.unload()).await.ok()?;
-        if matches!(report.outcome, UnloadOutcome::Quarantined(_)) {
-            let event = PluginQuarantined {
-                plugin: report.plugin.clone(),
-                file: report.path.display().to_string(),
-                hash: report.hash.clone(),
-                reason: report.to_string(),
-            };
-            announce(&*transport, PLUGIN_QUARANTINED, &event);
-        }
-        Some(report)
     }
-}
-
-/// What a plugin is told to have failed with that does not return.
-fn late(what: &str, patience: Duration) -> PluginError {
-    let patience = echo_sdk::duration::format(patience);
-    PluginError::ProcessingError(format!("its {what} took longer than {patience}"))
 }
 
 /// Publishes an event of the host's. Events neither wait nor fail what they tell of.

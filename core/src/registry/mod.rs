@@ -1,7 +1,8 @@
-//! The plugins that a host knows: by name, by type, and in the order in which they are initialised.
+//! The plugins that a host knows: by name, and in the order in which they are initialised.
 
 mod managed;
 mod order;
+mod version;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,12 +10,13 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use echo_sdk::contract::system::PluginStatus;
 use echo_sdk::{Manifest, ManifestError, PluginType};
-use semver::{Version, VersionReq};
+use semver::VersionReq;
 use serde::Serialize;
 use std::path::PathBuf;
 
-pub(crate) use managed::{Ended, HOST_SOURCE, Managed, announce};
+pub(crate) use managed::{HOST_SOURCE, Managed, Refusal, announce};
 pub use order::{Node, OrderError, initialisation_order};
+pub(crate) use version::{Ended, Gone, Version};
 
 /// Why a plugin was not taken into the registry.
 #[derive(Debug, thiserror::Error)]
@@ -112,11 +114,10 @@ pub struct PluginEntry {
     pub resources: PluginResources,
 }
 
-/// The plugins, by name and by type.
+/// The plugins, by name.
 #[derive(Default)]
 pub(crate) struct PluginRegistry {
     plugins: BTreeMap<String, Arc<Managed>>,
-    by_type: BTreeMap<PluginType, BTreeSet<String>>,
     /// Initialised in this order; shut down in reverse.
     order: Vec<String>,
 }
@@ -127,7 +128,6 @@ impl PluginRegistry {
         if self.plugins.contains_key(&name) {
             return Err(RegistryError::Duplicate(name));
         }
-        self.by_type.entry(plugin.manifest().plugin_type).or_default().insert(name.clone());
         self.order.push(name.clone());
         self.plugins.insert(name, plugin);
         Ok(())
@@ -138,8 +138,8 @@ impl PluginRegistry {
     }
 
     pub(crate) fn of_type(&self, plugin_type: PluginType) -> Vec<Arc<Managed>> {
-        let names = self.by_type.get(&plugin_type).into_iter().flatten();
-        names.filter_map(|name| self.get(name)).collect()
+        let of_type = |it: &Arc<Managed>| it.current().manifest.plugin_type == plugin_type;
+        self.in_order().into_iter().filter(of_type).collect()
     }
 
     /// The plugins in the order in which they were initialised.
@@ -152,7 +152,7 @@ impl PluginRegistry {
         let mut names = BTreeSet::from([name.to_owned()]);
         let mut dependents = Vec::new();
         for plugin in self.in_order() {
-            if plugin.manifest().dependencies.keys().any(|needed| names.contains(needed)) {
+            if plugin.current().manifest.dependencies.keys().any(|needed| names.contains(needed)) {
                 names.insert(plugin.name().to_owned());
                 dependents.push(plugin);
             }
@@ -165,9 +165,6 @@ impl PluginRegistry {
     pub(crate) fn remove(&mut self, name: &str) -> Option<Arc<Managed>> {
         let plugin = self.plugins.remove(name)?;
         self.order.retain(|other| other != name);
-        if let Some(names) = self.by_type.get_mut(&plugin.manifest().plugin_type) {
-            names.remove(name);
-        }
         Some(plugin)
     }
 
@@ -188,8 +185,8 @@ pub(crate) fn node(manifest: &Manifest) -> Result<Node, RegistryError> {
         text: text.to_owned(),
         fault: error.to_string(),
     };
-    let version =
-        Version::parse(&manifest.version).map_err(|error| fault(&manifest.version, error))?;
+    let version = semver::Version::parse(&manifest.version)
+        .map_err(|error| fault(&manifest.version, error))?;
     let mut dependencies = BTreeMap::new();
     for (name, wanted) in &manifest.dependencies {
         let wanted = VersionReq::parse(wanted).map_err(|error| fault(wanted, error))?;

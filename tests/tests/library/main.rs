@@ -11,4 +11,5 @@ mod hosted;
 mod kit;
 mod refused;
 mod runtime;
+mod transitions;
 mod unloading;

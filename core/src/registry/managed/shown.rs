@@ -9,15 +9,16 @@ impl Managed {
     /// The plugin as its host shows it; it is asked for its health and its figures.
     pub(crate) async fn shown(&self) -> PluginShown {
         let State { since, reason, .. } = self.state.lock().clone();
+        let version = self.current();
         PluginShown {
             slot: self.slot_info(),
             since,
             reason,
-            library: self.library.as_ref().map(LoadedLibrary::info),
-            pool: self.pool_config.clone(),
-            health: self.health().await,
-            metrics: self.own_metrics().await,
-            manifest: self.manifest.clone(),
+            library: version.library.as_ref().map(LoadedLibrary::info),
+            pool: version.pool_config.clone(),
+            health: version.health().await,
+            metrics: version.own_metrics().await,
+            manifest: version.manifest.clone(),
         }
     }
 }

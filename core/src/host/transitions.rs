@@ -1,0 +1,281 @@
+//! Versions of plugins that take each other's place while the host runs: what is done before messages pass over, and
+//! after.
+//!
+//! Each transition has a task of its own, which holds the plugin's [`changing`](Managed::changing) alone until it is
+//! through. A host that ends has all of them roll back, and waits for that.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use echo_sdk::contract::system::PluginStatus;
+use echo_sdk::contract::transition::{TransitionEvent, TransitionStep};
+use echo_sdk::{Manifest, TransitionSettings};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::candidate::{Candidate, Source};
+use super::loading::read_apart;
+use super::{Host, HostError, Shared, failed};
+use crate::registry::{Managed, Version, initialisation_order, node};
+use crate::transition::{Ongoing, Passage, Plan, Told};
+
+/// A transition that was begun; it goes on whether or not anybody waits for it.
+#[derive(Debug)]
+pub struct Transitioning {
+    /// Names it in its events.
+    pub id: Uuid,
+    /// Whether it waits for another of the same plugin.
+    pub queued: bool,
+    ended: oneshot::Receiver<TransitionEvent>,
+}
+
+impl Transitioning {
+    /// Waits for its last step.
+    ///
+    /// # Errors
+    /// [`HostError::Ending`] when the host went away before.
+    pub async fn ended(self) -> Result<TransitionEvent, HostError> {
+        self.ended.await.map_err(|_| HostError::Ending)
+    }
+}
+
+impl Host {
+    /// Has another version of a plugin take its place while messages flow, and waits until it has, or has not. The
+    /// last event tells which, and why.
+    ///
+    /// # Errors
+    /// As [`begin_transition`](Self::begin_transition).
+    pub async fn transition(
+        &self,
+        plugin: &str,
+        library: &Path,
+        settings: TransitionSettings,
+    ) -> Result<TransitionEvent, HostError> {
+        let library = Some(library.to_owned());
+        self.begin_transition(plugin, library, settings, false)?.ended().await
+    }
+
+    /// Has another version of a plugin begin to take its place: the one in this file, or in the file that the
+    /// plugin was loaded from as it is now. The settings go over those of the configuration and of the new version.
+    /// With `queue` it waits for a transition of the plugin that goes on.
+    ///
+    /// # Errors
+    /// [`HostError`] when there is no such plugin, it does not run, or is changed already; or when the settings cannot
+    /// be worked with. All else is told as [`TransitionStep::Refused`].
+    pub fn begin_transition(
+        &self,
+        plugin: &str,
+        library: Option<PathBuf>,
+        settings: TransitionSettings,
+        queue: bool,
+    ) -> Result<Transitioning, HostError> {
+        self.shared.begin_transition(plugin, library, settings, queue)
+    }
+
+    /// Ends the transition of a plugin that goes on, so that the version before it goes on.
+    ///
+    /// # Errors
+    /// [`HostError::NoSuchPlugin`], or [`HostError::NoTransition`].
+    pub fn end_transition(&self, plugin: &str, reason: &str) -> Result<Uuid, HostError> {
+        self.shared.end_transition(plugin, reason)
+    }
+}
+
+/// A transition that its task carries out.
+struct Change {
+    plugin: Arc<Managed>,
+    library: PathBuf,
+    settings: TransitionSettings,
+    ongoing: Ongoing,
+}
+
+impl Shared {
+    pub(super) fn begin_transition(
+        self: &Arc<Self>,
+        plugin: &str,
+        library: Option<PathBuf>,
+        settings: TransitionSettings,
+        queue: bool,
+    ) -> Result<Transitioning, HostError> {
+        let plugin = self.managed(plugin)?;
+        let name = || plugin.name().to_owned();
+        settings
+            .validate()
+            .map_err(|source| HostError::TransitionSettings { plugin: name(), source })?;
+        if !matches!(plugin.status(), PluginStatus::Running | PluginStatus::Paused) {
+            return Err(HostError::NotRunning(name()));
+        }
+        let library = library.or_else(|| plugin.current().file().map(Path::to_owned));
+        let library = library.ok_or_else(|| HostError::BuiltIn(name()))?;
+        let (ended, hears_end) = oneshot::channel();
+        let mut tasks = self.transitions.lock();
+        if self.intake.is_stopped() {
+            return Err(HostError::Ending);
+        }
+        while tasks.try_join_next().is_some() {}
+        let ongoing = Ongoing::new();
+        let queued = plugin.begin(&ongoing, queue).ok_or_else(|| HostError::Changing(name()))?;
+        let id = ongoing.id;
+        let change = Change { plugin, library, settings, ongoing };
+        let shared = Arc::clone(self);
+        tasks.spawn(async move {
+            let last = shared.change_version(&change).await;
+            change.plugin.end(change.ongoing.id);
+            // Nobody may want to know.
+            let _ = ended.send(last);
+        });
+        Ok(Transitioning { id, queued, ended: hears_end })
+    }
+
+    pub(super) fn end_transition(&self, plugin: &str, reason: &str) -> Result<Uuid, HostError> {
+        let plugin = self.managed(plugin)?;
+        let ongoing = plugin.transitions();
+        ongoing.iter().for_each(|ongoing| ongoing.end(reason));
+        let first = ongoing.first().map(|ongoing| ongoing.id);
+        first.ok_or_else(|| HostError::NoTransition(plugin.name().to_owned()))
+    }
+
+    /// Has all transitions roll back, and waits until they have.
+    pub(super) async fn end_transitions(&self) {
+        for plugin in self.registry.read().in_order() {
+            plugin.transitions().iter().for_each(|ongoing| ongoing.end("the host ends"));
+        }
+        let mut tasks = std::mem::take(&mut *self.transitions.lock());
+        while tasks.join_next().await.is_some() {}
+    }
+
+    /// A transition from its start to its end.
+    async fn change_version(&self, change: &Change) -> TransitionEvent {
+        let Change { plugin, library, settings, ongoing } = change;
+        let _alone = Arc::clone(plugin.changing()).write_owned().await;
+        let old = plugin.current();
+        let transport = Arc::clone(&self.parts.transport);
+        let strategy = settings.strategy.unwrap_or_default();
+        let from = &old.manifest.version;
+        let mut told = Told::new(transport, ongoing.id, plugin.name(), from, strategy);
+        told.tell(TransitionStep::Started, None);
+        let (new, plan) = match self.prepare(plugin, &old, library, settings, &mut told).await {
+            Ok(prepared) => prepared,
+            Err(error) => return told.tell(TransitionStep::Refused, Some(error.to_string())),
+        };
+        told.tell(TransitionStep::Prepared, None);
+        plugin.put_beside(Some(Arc::clone(&new)));
+        let mut passage = Passage::new((&old, &new), &plan, &mut told, ongoing.ending());
+        let passed = match passage.pass().await {
+            Ok(()) => self.check_dependents(&new.manifest).map_err(|error| error.to_string()),
+            Err(objection) => Err(objection.0),
+        };
+        let reason = match passed {
+            Ok(()) => {
+                drop(new);
+                return self.commit(plugin, old, &told).await;
+            }
+            Err(reason) => reason,
+        };
+        passage.told.tell(TransitionStep::RollingBack, Some(reason.clone()));
+        let fault = passage.roll_back().await;
+        plugin.put_beside(None);
+        drop(old);
+        let faults = fault.into_iter().chain(end(new).await);
+        let reason = std::iter::once(reason).chain(faults).collect::<Vec<_>>().join("; ");
+        told.tell(TransitionStep::RolledBack, Some(reason))
+    }
+
+    /// Loads and initialises the new version, and looks whether it may take the old one's place.
+    async fn prepare(
+        &self,
+        plugin: &Managed,
+        old: &Version,
+        library: &Path,
+        settings: &TransitionSettings,
+        told: &mut Told,
+    ) -> Result<(Arc<Version>, Plan), HostError> {
+        let _one_change = self.change().await?;
+        let (manifest, path) = read_apart(library.to_owned()).await?;
+        told.to = Some(manifest.version.clone());
+        if manifest.name != plugin.name() {
+            let (plugin, found) = (plugin.name().to_owned(), manifest.name);
+            return Err(HostError::OtherPlugin { plugin, found });
+        }
+        let setup = self.parts.config.plugin_setup(&manifest)?;
+        let plan = Plan::new(settings.clone().over(setup.transition.clone()), &old.pool_config);
+        told.strategy = plan.strategy;
+        self.check_dependents(&manifest)?;
+        let candidate = Candidate { manifest, source: Source::Library(path) };
+        let new = self.parts.make_beside(candidate, setup, &old.slot).await?;
+        if let Err(error) = new.init(self.parts.config.plugins.start_timeout).await {
+            let error = failed(plugin.name(), "initialised")(error);
+            for fault in end(new).await {
+                tracing::warn!(%error, fault, "a version that did not start leaves something");
+            }
+            return Err(error);
+        }
+        Ok((new, plan))
+    }
+
+    /// Whether what a version of a plugin depends on runs, and those that depend on it work with it.
+    fn check_dependents(&self, manifest: &Manifest) -> Result<(), HostError> {
+        let mut nodes = BTreeMap::new();
+        for plugin in self.registry.read().in_order() {
+            if matches!(plugin.status(), PluginStatus::Running | PluginStatus::Paused) {
+                nodes.insert(plugin.name().to_owned(), node(&plugin.current().manifest)?);
+            }
+        }
+        nodes.insert(manifest.name.clone(), node(manifest)?);
+        initialisation_order(&nodes)?;
+        Ok(())
+    }
+
+    /// The new version stays.
+    async fn commit(&self, plugin: &Managed, old: Arc<Version>, told: &Told) -> TransitionEvent {
+        plugin.replace();
+        let new = plugin.current().file().map(Path::to_owned);
+        let enabled = self.parts.config.plugins.dir.clone();
+        let pointed = match (old.file().map(Path::to_owned), new) {
+            (Some(old), Some(new)) => {
+                tokio::task::spawn_blocking(move || point(&enabled, &old, &new)).await.ok()
+            }
+            _ => None,
+        };
+        let unpointed = pointed.and_then(Result::err).map(|error| {
+            format!("the folder of enabled plugins still has the version before: {error}")
+        });
+        let faults: Vec<String> = unpointed.into_iter().chain(end(old).await).collect();
+        let reason = (!faults.is_empty()).then(|| faults.join("; "));
+        told.tell(TransitionStep::Committed, reason)
+    }
+}
+
+/// Ends a version that has no workers any more; gives what went wrong, a sentence each.
+async fn end(version: Arc<Version>) -> Vec<String> {
+    let name = version.manifest.name.clone();
+    let workers = version.stop_workers().await;
+    let error = version.shut_down().await.err();
+    let ended = crate::registry::Ended { workers, unfinished: Vec::new(), error };
+    let mut faults = ended.faults(&name);
+    faults.extend(version.forget().await.fault());
+    faults
+}
+
+/// Points the links in the folder of enabled plugins that lead to the old file at the new one, so that the host
+/// starts with it the next time.
+fn point(enabled: &Path, old: &Path, new: &Path) -> std::io::Result<()> {
+    let (old, new) = (old.canonicalize()?, new.canonicalize()?);
+    let entries = match fs::read_dir(enabled) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let link = entry?.path();
+        let leads_to_old = link.is_symlink() && link.canonicalize().is_ok_and(|to| to == old);
+        if leads_to_old && old != new {
+            let fresh = enabled.join(format!(".{}", Uuid::now_v7().simple()));
+            std::os::unix::fs::symlink(&new, &fresh)?;
+            fs::rename(&fresh, &link)?;
+            fs::File::open(enabled)?.sync_all()?;
+        }
+    }
+    Ok(())
+}

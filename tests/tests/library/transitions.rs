@@ -1,0 +1,139 @@
+//! A version of a plugin takes another's place while messages flow.
+
+use std::time::Duration;
+
+use echo_core::{Host, HostError};
+use echo_sdk::contract::transition::{TransitionEvent, TransitionStep};
+use echo_sdk::{Pattern, Subscription, TransitionSettings, TransitionStrategy};
+use serde_json::json;
+
+use crate::kit::{Copy, echo, mapped, replace};
+
+/// The model plugin under another name, as this version of it.
+fn version(name: &str, version: &str) -> Copy {
+    Copy::of(echo(), |bytes| {
+        replace(bytes, b"\"name\": \"echo\"", format!("\"name\": \"{name}\"").as_bytes());
+        let version = format!("\"version\": \"{version}\"");
+        replace(bytes, b"\"version\": \"0.1.0\"", version.as_bytes());
+    })
+}
+
+fn settings(strategy: TransitionStrategy, trial: Duration) -> TransitionSettings {
+    let (strategy, trial) = (Some(strategy), Some(trial));
+    let interval = trial;
+    TransitionSettings { strategy, trial, interval, ..TransitionSettings::default() }
+}
+
+async fn steps(told: &mut Subscription) -> (Vec<TransitionStep>, TransitionEvent) {
+    let mut steps = Vec::new();
+    loop {
+        let event: TransitionEvent = told.next().await.unwrap().message.json().unwrap();
+        steps.push(event.step);
+        if event.step.is_last() {
+            return (steps, event);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_change_there_and_back_under_traffic() {
+    const MESSAGES: u64 = 20_000;
+    let versions = [version("ech5", "0.1.0"), version("ech5", "0.2.0")];
+    let host = Host::builder().start().await.unwrap();
+    host.load(&versions[0].path()).await.unwrap();
+    let client = host.client("test");
+    let mut said = host.watch(&Pattern::new("plugin.echo.said").unwrap(), 100_000).await.unwrap();
+    let publisher = tokio::spawn(async move {
+        for number in 0..MESSAGES {
+            client.publish_data("plugin.echo.say", &json!({"text": number})).await.unwrap();
+            if number % 100 == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    let strategies = [TransitionStrategy::Immediate, TransitionStrategy::Graceful];
+    for (round, strategy) in strategies.into_iter().cycle().take(20).enumerate() {
+        let next = &versions[(round + 1) % 2];
+        let settings = settings(strategy, Duration::from_millis(1));
+        let last = host.transition("ech5", &next.path(), settings).await.unwrap();
+        assert_eq!(last.step, TransitionStep::Committed, "{last:?}");
+        assert_eq!(last.reason, None);
+    }
+    publisher.await.unwrap();
+    let mut numbers = Vec::new();
+    for _ in 0..MESSAGES {
+        numbers.push(said.next().await.unwrap().message.data().unwrap()["text"].as_u64().unwrap());
+    }
+    numbers.sort_unstable();
+    assert!(numbers.into_iter().eq(0..MESSAGES), "each message was handled once");
+    assert_eq!(host.plugin("ech5").unwrap().version, "0.1.0");
+    assert_eq!(mapped("ech5").iter().filter(|line| line.contains("r-xp")).count(), 1);
+    assert!(host.shutdown().await.is_clean());
+    assert_eq!(mapped("ech5"), [""; 0]);
+}
+
+#[tokio::test]
+async fn whoever_wants_the_version_before_has_it_back() {
+    let (old, new) = (version("ech6", "0.1.0"), version("ech6", "0.2.0"));
+    let host = Host::builder().start().await.unwrap();
+    host.load(&old.path()).await.unwrap();
+    let mut told =
+        host.watch(&Pattern::new("system.plugin.transition.>").unwrap(), 100).await.unwrap();
+    let long = settings(TransitionStrategy::Graceful, Duration::from_secs(3600));
+    let begun = host.begin_transition("ech6", Some(new.path()), long.clone(), false).unwrap();
+    assert!(!begun.queued);
+    for step in [TransitionStep::Started, TransitionStep::Prepared, TransitionStep::Cut] {
+        let event: TransitionEvent = told.next().await.unwrap().message.json().unwrap();
+        assert_eq!((event.step, event.id), (step, begun.id));
+    }
+    // Nobody else changes the plugin meanwhile.
+    for refused in [
+        host.pause("ech6").await.unwrap_err(),
+        host.unload("ech6", false).await.unwrap_err(),
+        host.begin_transition("ech6", None, long.clone(), false).unwrap_err(),
+    ] {
+        assert!(matches!(refused, HostError::Changing(_)), "{refused}");
+    }
+    let queued = host.begin_transition("ech6", Some(old.path()), long, true).unwrap();
+    assert!(queued.queued);
+    host.end_transition("ech6", "the test says so").unwrap();
+    let (steps_left, last) = steps(&mut told).await;
+    assert_eq!(steps_left, [TransitionStep::RollingBack, TransitionStep::RolledBack]);
+    assert_eq!(last.reason.as_deref(), Some("the test says so"));
+    assert_eq!((last.from.as_str(), last.to.as_deref()), ("0.1.0", Some("0.2.0")));
+    assert_eq!(host.plugin("ech6").unwrap().version, "0.1.0");
+    let client = host.client("test");
+    let message = client.message_builder().data(&json!({"text": "hi"})).build().unwrap();
+    let answer = client.request("plugin.echo.say", message, Duration::from_secs(10)).await.unwrap();
+    assert_eq!(answer.data().unwrap()["text"], "hi");
+    // The one that waited was told to end as well, and does as soon as it comes to its turn.
+    let last = queued.ended().await.unwrap();
+    assert_eq!(last.step, TransitionStep::RolledBack, "{last:?}");
+    let none = host.end_transition("ech6", "again").unwrap_err();
+    assert!(matches!(none, HostError::NoTransition(_)), "{none}");
+    assert!(host.shutdown().await.is_clean());
+}
+
+#[tokio::test]
+async fn what_cannot_take_the_place_is_refused_and_nothing_changes() {
+    let (old, other) = (version("ech7", "0.1.0"), version("ech8", "0.1.0"));
+    let host = Host::builder().start().await.unwrap();
+    host.load(&old.path()).await.unwrap();
+    let brief = settings(TransitionStrategy::Immediate, Duration::ZERO);
+    for (library, word) in [
+        (other.path(), "the library is of plugin `ech8`, which cannot take the place of `ech7`"),
+        ("/no/such/library.so".into(), "/no/such/library.so"),
+    ] {
+        let last = host.transition("ech7", &library, brief.clone()).await.unwrap();
+        assert_eq!(last.step, TransitionStep::Refused);
+        assert!(last.reason.as_deref().unwrap().contains(word), "{last:?}");
+    }
+    let faulty = TransitionSettings { steps: Some(vec![7]), ..brief.clone() };
+    let faulty = host.transition("ech7", &old.path(), faulty).await.unwrap_err();
+    assert!(faulty.to_string().contains("`steps`"), "{faulty}");
+    let nobody = host.transition("nobody", &old.path(), brief).await.unwrap_err();
+    assert!(matches!(nobody, HostError::NoSuchPlugin(_)));
+    assert_eq!(host.plugins().len(), 1);
+    assert!(mapped("ech8").is_empty());
+    assert!(host.shutdown().await.is_clean());
+}
