@@ -180,6 +180,31 @@ pub trait States: Send + Sync {
     /// The document of a key, or without one that of all messages that have none.
     fn load<'a>(&'a self, key: Option<&'a str>) -> BoxFuture<'a, Result<Document, StateError>>;
 
+    /// Puts a changed document into the place of the one that was read, without a message in hand. What it has taken in
+    /// stays taken in. Resolves once the change lasts as long as a commit's does: several are best put at once.
+    ///
+    /// Where the transport failed, and when this is dropped before it resolves, it may have been put.
+    ///
+    /// # Errors
+    /// [`CommitError::Conflict`] when what was read is no longer the latest, or was not kept: it is to be read again.
+    /// Else what keeps the state says why it did not take it.
+    fn put<'a>(
+        &'a self,
+        key: Option<&'a str>,
+        change: Change,
+    ) -> BoxFuture<'a, Result<(), CommitError>>;
+
+    /// The keys that have a document, in their order behind `after` and at most `limit` of them, and `None` first, for the
+    /// messages without a key; none where there are no more. The last of one page is what the next comes behind.
+    ///
+    /// Each that has a document all the while is there once, and one whose document comes or goes meanwhile may be.
+    /// A document whose entries were all removed counts for as long as it says what it has [taken](Document::taken) in.
+    fn keys<'a>(
+        &'a self,
+        after: Option<&'a Option<String>>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Option<String>>, StateError>>;
+
     /// Whether documents say which messages they have taken in, since settling one is another step.
     fn remembers(&self) -> bool;
 }

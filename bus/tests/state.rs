@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use echo_bus::state::{Change, CommitError, Document};
+use echo_bus::state::{Change, CommitError, Document, Entries};
 use echo_bus::{
     DurableLog, DurableOptions, LocalOptions, LocalTransport, LogOptions, OpenError, Receiver,
     Settlement, Slot, SlotOptions, Transport,
@@ -243,6 +243,40 @@ async fn work(bus: LocalTransport, mut receiver: Box<dyn Receiver>) {
         let adding = add_one_with(&bus, &mut *receiver, effects);
         if tokio::time::timeout(patience, adding).await.is_err() {
             return;
+        }
+    }
+}
+
+/// With so little memory that documents are let go of all the time, and with those that were removed a moment ago.
+#[tokio::test]
+async fn every_key_is_listed_however_little_memory_there_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let bus = open(dir.path(), 3000).await;
+    let states = bus.states("counter");
+    let mut expected = Vec::new();
+    for number in 0..60 {
+        let key = format!("k{number:02}");
+        let base = states.load(Some(&key)).await.unwrap();
+        let mut entries = base.entries.clone();
+        entries.set("count", Some(b"1".as_slice().into())).unwrap();
+        states.put(Some(&key), Change { base, entries }).await.unwrap();
+        // The second third goes again.
+        if (20..40).contains(&number) {
+            let base = states.load(Some(&key)).await.unwrap();
+            states.put(Some(&key), Change { base, entries: Entries::default() }).await.unwrap();
+        } else {
+            expected.push(Some(key));
+        }
+        for limit in [1, 7, 100] {
+            let mut all: Vec<Option<String>> = Vec::new();
+            loop {
+                let page = states.keys(all.last(), limit).await.unwrap();
+                if page.is_empty() {
+                    break;
+                }
+                all.extend(page);
+            }
+            assert_eq!(all, expected, "{limit} at once");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -357,6 +358,15 @@ impl Log {
                 done => return done.map(Some),
             }
         }
+    }
+
+    /// The keys with a value on disk that begin with `prefix` and come behind it and behind `after`, in their order and at
+    /// most `limit` of them.
+    pub fn keys(&self, prefix: &[u8], after: &[u8], limit: usize) -> Vec<Box<[u8]>> {
+        let index = self.shared().index.lock();
+        let behind = (Bound::Excluded(after.max(prefix)), Bound::Unbounded);
+        let behind = index.state.range::<[u8], _>(behind).map(|(key, _)| key);
+        behind.take_while(|key| key.starts_with(prefix)).take(limit).cloned().collect()
     }
 
     /// What it holds.

@@ -45,6 +45,9 @@ const MAX_DONE: usize = 64;
 /// How many messages a host knows the phase of before it lets go of those that have ended.
 const MAX_PHASES: usize = 64 * 1024;
 
+/// Stands for no key; no key is written like this.
+const SHARED: &str = "/shared";
+
 /// What a message at the server takes beside its payload, at most.
 const HEADERS: usize = 1024;
 
@@ -117,34 +120,60 @@ impl StateBucket {
         origin: Origin,
         effects: &[Received],
     ) -> Result<(), CommitError> {
-        let Change { base, entries } = change;
-        let Document { mut taken, mut done, revision, .. } = base;
-        self.forget(&mut taken, &mut done);
+        let Change { mut base, entries } = change;
+        self.forget(&mut base.taken, &mut base.done);
         let effects = effects.iter().map(pack).collect();
-        taken.push(Taken { origin, by: self.host, effects });
-        let value = write(&entries, &taken, &done)?;
+        base.taken.push(Taken { origin, by: self.host, effects });
+        let write = self.prepare(slot, key, &base, &entries)?;
+        // Before the put: once that is made, another document's may look.
+        let before = self.phases.lock().0.insert(origin, Phase::Begun);
+        let put = self.write(write).await;
+        // One that was there is of an earlier put, which nobody knows the end of.
+        if before.is_none() && matches!(put, Err(CommitError::Conflict)) {
+            self.phases.lock().0.remove(&origin);
+        }
+        put
+    }
+
+    /// A document with other entries, if it fits into a message.
+    fn prepare(
+        &self,
+        slot: &str,
+        key: Option<&str>,
+        base: &Document,
+        entries: &Entries,
+    ) -> Result<Write, CommitError> {
+        let value = write(entries, &base.taken, &base.done)?;
         let (len, max) = (value.len() + HEADERS, self.connection.client.max_payload());
         if len > max {
             return Err(PublishError::TooLarge { len, max }.into());
         }
-        let expected = match revision {
+        let expected = match base.revision {
             0 => Expected::Nothing,
             revision => Expected::Revision(revision),
         };
-        // Before the put: once that is made, another document's may look.
-        let before = self.phases.lock().0.insert(origin, Phase::Begun);
-        match self.store.put(&address(slot, key), value, expected).await {
-            Ok(_) => Ok(()),
-            Err(StoreError::Conflict { .. }) => {
-                // One that was there is of an earlier put, which nobody knows the end of.
-                if before.is_none() {
-                    self.phases.lock().0.remove(&origin);
-                }
-                Err(CommitError::Conflict)
-            }
+        Ok(Write { address: address(slot, key), value, expected })
+    }
+
+    async fn write(&self, write: Write) -> Result<(), CommitError> {
+        let Write { address, value, expected } = write;
+        let put = self.store.put(&address, value, expected).await;
+        put.map(drop).map_err(|error| match error {
+            StoreError::Conflict { .. } => CommitError::Conflict,
             // It may have been put.
-            Err(error) => Err(StateError::Failed(error.to_string()).into()),
-        }
+            error => StateError::Failed(error.to_string()).into(),
+        })
+    }
+
+    /// The keys of a slot that have a document, in their order.
+    async fn keys(&self, slot: &str) -> Result<Vec<Option<String>>, StateError> {
+        let slot = token(slot);
+        let found = self.store.keys_of(&format!("{slot}.*")).await;
+        let found = found.map_err(|error| StateError::Failed(error.to_string()))?;
+        let tokens = found.iter().filter_map(|address| address.strip_prefix(&*slot)?.get(1..));
+        let mut keys: Vec<_> = tokens.filter_map(key_of).collect();
+        keys.sort_unstable();
+        Ok(keys)
     }
 
     /// Keeps those that may come again, and the names of the others.
@@ -172,6 +201,13 @@ impl StateBucket {
     }
 }
 
+/// A document on its way to the server.
+struct Write {
+    address: String,
+    value: Vec<u8>,
+    expected: Expected,
+}
+
 struct SlotStates {
     bucket: Arc<StateBucket>,
     slot: String,
@@ -180,6 +216,31 @@ struct SlotStates {
 impl States for SlotStates {
     fn load<'a>(&'a self, key: Option<&'a str>) -> BoxFuture<'a, Result<Document, StateError>> {
         Box::pin(self.bucket.load(&self.slot, key))
+    }
+
+    fn put<'a>(
+        &'a self,
+        key: Option<&'a str>,
+        Change { base, entries }: Change,
+    ) -> BoxFuture<'a, Result<(), CommitError>> {
+        Box::pin(async move {
+            self.bucket.write(self.bucket.prepare(&self.slot, key, &base, &entries)?).await
+        })
+    }
+
+    /// The server lists them all for each page.
+    fn keys<'a>(
+        &'a self,
+        after: Option<&'a Option<String>>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Option<String>>, StateError>> {
+        Box::pin(async move {
+            let mut keys = self.bucket.keys(&self.slot).await?;
+            let seen = after.map_or(0, |after| keys.partition_point(|key| key <= after));
+            keys.drain(..seen);
+            keys.truncate(limit.max(1));
+            Ok(keys)
+        })
     }
 
     fn remembers(&self) -> bool {
@@ -197,9 +258,23 @@ impl fmt::Debug for SlotStates {
 fn address(slot: &str, key: Option<&str>) -> String {
     match key {
         Some(key) => format!("{}.{}", token(slot), token(key)),
-        // No key is written like this.
-        None => format!("{}./shared", token(slot)),
+        None => format!("{}.{SHARED}", token(slot)),
     }
+}
+
+/// The key that a document's token stands for; `None` where it is none.
+fn key_of(token: &str) -> Option<Option<String>> {
+    if token == SHARED {
+        return Some(None);
+    }
+    let Some(digits) = token.strip_prefix('=') else {
+        return Some(Some(token.to_owned()));
+    };
+    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+    let byte = |pair: &[u8; 2]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
+    let bytes: Option<Vec<u8>> = pairs.iter().map(byte).collect();
+    let text = String::from_utf8(bytes.filter(|_| rest.is_empty())?).ok()?;
+    Some(Some(text))
 }
 
 /// A text as a token of a key: as it is, where that can be, else its bytes as hexadecimal digits behind `=`.
@@ -289,6 +364,11 @@ mod tests {
             assert!(!addresses[place + 1..].contains(one), "{one}");
         }
         assert_eq!(address("count", Some("k-1")), "count.k-1");
+        for key in [None, Some(""), Some("/shared"), Some("=612e62"), Some("ä b"), Some("k-1")] {
+            let address = address("s", key);
+            assert_eq!(key_of(&address["s.".len()..]), Some(key.map(str::to_owned)));
+        }
+        assert_eq!(key_of("=612"), None);
     }
 
     #[test]
@@ -332,7 +412,10 @@ mod tests {
             let _ = read_of(value);
             let _ = read_of(format!("{{\"state\":{text}}}").into_bytes());
             let _ = read_of(format!("{{\"state\":{{}},\"taken\":[{text}]}}").into_bytes());
-            echo_bus::store::check_key(&address("s", Some(&key))).unwrap();
+            let address = address("s", Some(&key));
+            echo_bus::store::check_key(&address).unwrap();
+            proptest::prop_assert_eq!(key_of(&address[2..]), Some(Some(key)));
+            let _ = key_of(&text);
         }
     }
 }

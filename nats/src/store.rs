@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use async_nats::jetstream::consumer::{DeliverPolicy, push};
 use async_nats::jetstream::kv::{
     CreateErrorKind, DeleteErrorKind, Entry, Operation, Store, UpdateErrorKind, Watch as Entries,
 };
@@ -31,6 +32,9 @@ pub(crate) const SHARED: &str = "ECHO";
 
 /// The bucket of managed state.
 pub(crate) const STATE: &str = "ECHO_STATE";
+
+/// The header of an entry that is none any more.
+const OPERATION: &str = "KV-Operation";
 
 #[derive(Debug)]
 pub(crate) struct NatsStore {
@@ -125,6 +129,32 @@ impl NatsStore {
         }
     }
 
+    /// The keys that have a value and that a pattern matches; the server passes over all others.
+    pub(crate) async fn keys_of(&self, pattern: &str) -> Result<Vec<String>, StoreError> {
+        let bucket = self.bucket().await?;
+        let config = push::OrderedConfig {
+            deliver_subject: self.connection.client.new_inbox(),
+            filter_subject: format!("{}{pattern}", bucket.prefix),
+            headers_only: true,
+            deliver_policy: DeliverPolicy::LastPerSubject,
+            ..push::OrderedConfig::default()
+        };
+        let consumer = bucket.stream.create_consumer(config).await;
+        let consumer = consumer.map_err(|error| failed(&error))?;
+        let mut left = consumer.cached_info().num_pending;
+        let mut found = consumer.messages().await.map_err(|error| failed(&error))?;
+        let mut keys = Vec::new();
+        while left > 0 {
+            let next = found.try_next().await.map_err(|error| failed(&error))?;
+            let Some(message) = next else { break };
+            left = message.info().map_err(failed_with)?.pending;
+            let is_put = message.headers.as_ref().is_none_or(|all| all.get(OPERATION).is_none());
+            let key = message.subject.strip_prefix(&*bucket.prefix).filter(|_| is_put);
+            keys.extend(key.map(str::to_owned));
+        }
+        Ok(keys)
+    }
+
     async fn remove(&self, key: &str, expected: Expected) -> Result<(), StoreError> {
         check_key(key)?;
         let bucket = self.bucket().await?;
@@ -149,6 +179,10 @@ impl NatsStore {
 async fn read(bucket: &Store, key: &str) -> Result<Option<Stored>, StoreError> {
     let entry = bucket.entry(key).await.map_err(|error| failed(&error))?;
     Ok(entry.and_then(|entry| change(entry).stored))
+}
+
+fn failed_with(error: async_nats::Error) -> StoreError {
+    failed(&*error)
 }
 
 fn failed(error: &dyn std::error::Error) -> StoreError {

@@ -162,6 +162,27 @@ impl Durable {
         Ok(())
     }
 
+    /// The same, waiting while the log is busy, and for room where `waits_for_room`: for what settles a message there
+    /// is some before there is for others, unless the disk is full.
+    pub(super) async fn hand_over_in_turn(
+        &self,
+        batch: &mut Batch,
+        waits_for_room: bool,
+    ) -> Result<(), NotPut> {
+        loop {
+            match self.hand_over(batch) {
+                // What became of that batch does not matter here.
+                Err(NotPut::Log(LogError::Busy)) => drop(self.log.turn().await),
+                Err(NotPut::Log(LogError::Quota { .. } | LogError::NoSpace { .. }))
+                    if waits_for_room =>
+                {
+                    drop(self.log.room_to_settle().await);
+                }
+                done => return done,
+            }
+        }
+    }
+
     /// Hands the log what lasts of a batch, which is what has a route; gives the line with it, so that messages are
     /// in line as they are in the log.
     fn record(
@@ -214,7 +235,7 @@ impl Drop for Durable {
 }
 
 /// What is to be handed to the log as one record.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) messages: Vec<Received>,
     /// Room for those who get messages past the log: subscriptions, and all of a topic that does not last. By

@@ -91,20 +91,9 @@ impl LocalTransport {
             Bound::Wait => self.reserve_all(&messages).await?,
             Bound::Past => self.reserve_all_now(&messages, true)?,
         };
+        let waits_for_room = bound == Bound::Wait && follows.is_some();
         let mut batch = Batch { messages, rooms, follows, put, told };
-        loop {
-            match durable.hand_over(&mut batch) {
-                // What became of that batch does not matter here.
-                Err(NotPut::Log(LogError::Busy)) => drop(durable.log.turn().await),
-                // There is room for it before there is for others, unless the disk is full.
-                Err(NotPut::Log(LogError::Quota { .. } | LogError::NoSpace { .. }))
-                    if bound == Bound::Wait && batch.follows.is_some() =>
-                {
-                    drop(durable.log.room_to_settle().await);
-                }
-                done => return Ok(done?),
-            }
-        }
+        Ok(durable.hand_over_in_turn(&mut batch, waits_for_room).await?)
     }
 
     /// Hands a message to the log if that takes no waiting; whether it lasts is not waited for.
@@ -117,7 +106,7 @@ impl LocalTransport {
     ) -> Result<(), PublishError> {
         let messages = vec![Received { topic: topic.clone(), message }];
         let rooms = self.reserve_all_now(&messages, unbounded)?;
-        let mut batch = Batch { messages, rooms, follows: None, put: None, told: None };
+        let mut batch = Batch { messages, rooms, ..Batch::default() };
         match durable.hand_over(&mut batch) {
             Ok(()) => Ok(()),
             Err(NotPut::Log(LogError::Busy)) => {

@@ -19,6 +19,7 @@ mod reserved;
 mod room;
 mod shelf;
 mod slot;
+mod states;
 pub(crate) mod stored;
 #[cfg(test)]
 mod undecided;
@@ -53,8 +54,9 @@ use self::line::Line;
 use self::queue::Queue;
 use self::reader::Reader;
 use self::receiver::LocalStream;
-use self::shelf::{Shelf, SlotStates};
+use self::shelf::Shelf;
 use self::slot::LocalSlot;
+use self::states::SlotStates;
 use crate::helping;
 use crate::routing::Router;
 use crate::state::States;

@@ -12,19 +12,18 @@
 //! * **Room.** Without a log a change is refused that would take more than the transport may; with one, documents that
 //!   last are let go of then.
 
-use std::collections::HashMap;
-use std::fmt;
+use std::collections::{BinaryHeap, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use echo_log::{LogError, Receipt};
-use echo_sdk::{BoxFuture, PublishError, Received, StateError};
+use echo_sdk::{PublishError, Received, StateError};
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
 use super::LocalTransport;
 use super::durable::{Durable, told};
-use crate::state::{Change, CommitError, Document, Entries, Lasting, States};
+use crate::state::{Change, CommitError, Document, Entries, Lasting};
 
 /// The form in which a document is written; another one, of a later version, is not read.
 const VERSION: u8 = 1;
@@ -33,19 +32,30 @@ const VERSION: u8 = 1;
 const OVERHEAD: usize = 200;
 
 /// By what the log and the memory know a document.
-type Address = Box<[u8]>;
+pub(super) type Address = Box<[u8]>;
 
-/// `slot` holds no control character.
-fn address(slot: &str, key: Option<&str>) -> Address {
+/// What the addresses of a slot begin with; `slot` holds no control character.
+pub(super) fn addresses(slot: &str) -> Address {
+    [b"state\0", slot.as_bytes(), b"\0"].concat().into()
+}
+
+/// In the order of the keys, and the one of messages without a key first.
+pub(super) fn address(slot: &str, key: Option<&str>) -> Address {
     let (mark, key) = key.map_or((b'\0', ""), |key| (b'\x01', key));
-    [b"state\0", slot.as_bytes(), &[0, mark], key.as_bytes()].concat().into()
+    [&*addresses(slot), &[mark], key.as_bytes()].concat().into()
+}
+
+/// The key that an [`address`] was made of.
+pub(super) fn key_of(address: &[u8], slot: &str) -> Option<Option<String>> {
+    let (mark, key) = address.strip_prefix(&*addresses(slot))?.split_first()?;
+    Some((*mark != 0).then(|| String::from_utf8_lossy(key).into_owned()))
 }
 
 #[derive(Debug)]
 pub(super) struct Shelf {
     books: Mutex<Books>,
     max_bytes: usize,
-    durable: Option<Weak<Durable>>,
+    pub(super) durable: Option<Weak<Durable>>,
 }
 
 #[derive(Debug)]
@@ -203,7 +213,7 @@ impl Shelf {
         Arc::new(Self { books: Mutex::new(books), max_bytes, durable })
     }
 
-    async fn load(&self, address: &Address) -> Result<Document, StateError> {
+    pub(super) async fn load(&self, address: &Address) -> Result<Document, StateError> {
         loop {
             let let_go = {
                 let mut books = self.books.lock();
@@ -223,6 +233,28 @@ impl Shelf {
                 None => return Ok(Document::default()),
             }
         }
+    }
+
+    /// A document to be put.
+    pub(super) fn put(self: &Arc<Self>, address: Address, change: Change) -> Put {
+        Put { shelf: Arc::clone(self), address, change }
+    }
+
+    /// What memory knows of the addresses that begin with `prefix` and come behind `after`, in their order and at most
+    /// `limit` of them: whether there is a document. Looks at all that it holds.
+    pub(super) fn known(&self, prefix: &[u8], after: &[u8], limit: usize) -> Vec<(Address, bool)> {
+        let books = self.books.lock();
+        let mut least = BinaryHeap::new();
+        for (address, held) in &books.held {
+            if address.starts_with(prefix) && **address > *after && !held.is_lost() {
+                least.push((address, !held.entries.is_empty()));
+                if least.len() > limit {
+                    least.pop();
+                }
+            }
+        }
+        let least = least.into_sorted_vec().into_iter();
+        least.map(|(address, is_there)| (address.clone(), is_there)).collect()
     }
 
     /// Brings a document from the log into memory, unless something was let go of meanwhile, which may have been
@@ -260,7 +292,7 @@ impl LocalTransport {
 
     /// A document of a slot to be put.
     pub(super) fn put(&self, slot: &str, key: Option<&str>, change: Change) -> Put {
-        Put { shelf: Arc::clone(&self.0.shelf), address: address(slot, key), change }
+        self.0.shelf.put(address(slot, key), change)
     }
 
     /// Puts a document and delivers a batch, both or neither, once there is room for all of it.
@@ -273,36 +305,6 @@ impl LocalTransport {
         put.now()?;
         self.hand_out(reserved, batch);
         Ok(())
-    }
-}
-
-/// The states of one slot.
-pub(super) struct SlotStates {
-    shelf: Arc<Shelf>,
-    slot: Box<str>,
-}
-
-impl SlotStates {
-    pub(super) fn new(shelf: &Arc<Shelf>, slot: &str) -> Self {
-        Self { shelf: Arc::clone(shelf), slot: slot.into() }
-    }
-}
-
-impl States for SlotStates {
-    fn load<'a>(&'a self, key: Option<&'a str>) -> BoxFuture<'a, Result<Document, StateError>> {
-        let address = address(&self.slot, key);
-        Box::pin(async move { self.shelf.load(&address).await })
-    }
-
-    /// Settling is part of the same step.
-    fn remembers(&self) -> bool {
-        false
-    }
-}
-
-impl fmt::Debug for SlotStates {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SlotStates").field("slot", &self.slot).finish_non_exhaustive()
     }
 }
 
@@ -359,7 +361,9 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
     use super::*;
+    use crate::local::states::SlotStates;
     use crate::local::undecided::undecided;
+    use crate::state::States;
 
     fn entries(count: usize, len: usize) -> Entries {
         let mut entries = Entries::default();
@@ -371,7 +375,7 @@ mod tests {
 
     fn put(shelf: &Arc<Shelf>, key: &str, base: &Document, of: Entries) -> Result<(), CommitError> {
         let change = Change { base: base.clone(), entries: of };
-        Put { shelf: Arc::clone(shelf), address: address("s", Some(key)), change }.now()
+        shelf.put(address("s", Some(key)), change).now()
     }
 
     #[tokio::test]
@@ -413,7 +417,7 @@ mod tests {
         let states = SlotStates::new(&shelf, "s");
         let of = |base: &Document, entries| {
             let change = Change { base: base.clone(), entries };
-            Put { shelf: Arc::clone(&shelf), address: address("s", Some("k")), change }
+            shelf.put(address("s", Some("k")), change)
         };
         let kept = |durable| Ok(Receipt { placed: Default::default(), durable });
         let nothing = states.load(Some("k")).await.unwrap();

@@ -133,3 +133,18 @@ pub async fn state_outlives_the_host_and_counts_each_message_once(bed: Bed) {
     let slot = bed.slot("counter", &["durable.>"], 100).await;
     assert!(bed.never(take(&mut slot.receiver())).await);
 }
+
+/// Once it is put, a document outlives a host that is killed, and its key is still listed.
+pub async fn a_document_that_was_put_outlives_the_host(bed: Bed) {
+    let states = bed.bus.states("counter");
+    for (key, value) in [(None, 1), (Some("k"), 2), (Some("k"), 3)] {
+        let base = states.load(key).await.unwrap();
+        states.put(key, change(base, value)).await.unwrap();
+    }
+    drop(states);
+    let bed = bed.kill_and_start_again().await;
+    let listed = bed.bus.states("counter").keys(None, 10).await.unwrap();
+    assert_eq!(listed, [None, Some("k".to_owned())]);
+    assert_eq!(entry(&*bed.bus, None, "count").await, Some(json!(1)));
+    assert_eq!(entry(&*bed.bus, Some("k"), "count").await, Some(json!(3)));
+}

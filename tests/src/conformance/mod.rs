@@ -162,6 +162,8 @@ macro_rules! sentences {
                 each_key_of_each_slot_has_a_state_of_its_own,
                 who_was_quicker_wins_and_the_other_runs_again,
                 a_commit_on_what_is_not_the_latest_does_nothing,
+                each_key_that_has_a_document_is_listed_once,
+                a_document_is_put_without_a_message_unless_it_changed,
                 a_state_that_is_too_large_is_refused;
             requests: a_request_gets_the_first_answer,
                 a_request_that_nobody_hears_says_so_at_once,
@@ -217,7 +219,8 @@ macro_rules! sentences {
                 a_second_message_of_an_id_is_dropped,
                 a_retry_outlives_the_host,
                 how_far_a_slot_is_behind_outlives_the_host,
-                state_outlives_the_host_and_counts_each_message_once;
+                state_outlives_the_host_and_counts_each_message_once,
+                a_document_that_was_put_outlives_the_host;
         }
     };
     (hosts, $then:ident, $ground:ty) => {

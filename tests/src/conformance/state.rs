@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use echo_bus::Transport;
-use echo_bus::state::{Change, CommitError, Document};
+use echo_bus::state::{Change, CommitError, Document, States};
 use echo_core::Host;
 use echo_sdk::{Manifest, PluginError, ProcessingStatus, StateError, StateKind};
 use serde_json::{Value, json};
 use tokio::sync::{Barrier, mpsc};
 
 use super::bed::{next, to};
-use super::{Bed, message, take, take_all, topic};
+use super::{Bed, keyed, message, take, take_all, topic};
 use crate::scripted::{Answer, WithHandler, handler, manifest, workers};
 
 /// The manifest of a plugin with state.
@@ -226,6 +226,70 @@ pub async fn a_commit_on_what_is_not_the_latest_does_nothing(bed: Bed) {
     assert_eq!(entry(&*bed.bus, None, "count").await, Some(json!(2)));
     receiver.flush();
     slot.idle().await;
+}
+
+/// Every page of the keys that have a document, each of at most so many.
+async fn all_keys(states: &dyn States, limit: usize) -> Vec<Option<String>> {
+    let mut all = Vec::new();
+    loop {
+        let page = states.keys(all.last(), limit).await.unwrap();
+        assert!(page.len() <= limit, "{page:?}");
+        if page.is_empty() {
+            return all;
+        }
+        all.extend(page);
+    }
+}
+
+/// Each key of a slot that has a document is listed once, in order, page by page; those of other slots are not.
+pub async fn each_key_that_has_a_document_is_listed_once(bed: Bed) {
+    let states = bed.bus.states("counter");
+    assert!(all_keys(&*states, 3).await.is_empty());
+    let keys = [None, Some(""), Some("a"), Some("a.b"), Some("a/b"), Some("k-1"), Some("ü =")];
+    for slot in ["counter", "counter.a", "count"] {
+        let states = bed.bus.states(slot);
+        for (key, own) in keys.iter().rev().zip(1..) {
+            let key = if slot == "counter" { *key } else { Some("other") };
+            let base = states.load(key).await.unwrap();
+            states.put(key, change(base, own)).await.unwrap();
+        }
+    }
+    let expected = keys.map(|key| key.map(str::to_owned));
+    for limit in [1, 3, 7, 100] {
+        assert_eq!(all_keys(&*states, limit).await, expected, "{limit} at once");
+    }
+    assert_eq!(all_keys(&*bed.bus.states("count"), 2).await, [Some("other".to_owned())]);
+}
+
+/// A document is put without a message in hand, unless it is no longer as it was read; what a handler read before it
+/// is a conflict then.
+pub async fn a_document_is_put_without_a_message_unless_it_changed(bed: Bed) {
+    let states = bed.bus.states("counter");
+    let slot = bed.slot("counter", &["in"], 10).await;
+    let mut receiver = slot.receiver();
+    for key in [None, Some("k")] {
+        let nothing = states.load(key).await.unwrap();
+        states.put(key, change(nothing.clone(), 1)).await.unwrap();
+        let refused = states.put(key, change(nothing, 2)).await.unwrap_err();
+        assert!(matches!(refused, CommitError::Conflict), "{refused}");
+        assert_eq!(entry(&*bed.bus, key, "count").await, Some(json!(1)));
+        let first = states.load(key).await.unwrap();
+        bed.publish("in", key.map_or_else(|| message(1), |key| keyed(key, 1))).await;
+        take(&mut receiver).await;
+        states.put(key, change(first.clone(), 3)).await.unwrap();
+        let refused = receiver.commit_state(Vec::new(), change(first, 4)).await.unwrap_err();
+        assert!(matches!(refused, CommitError::Conflict), "{refused}");
+        let latest = states.load(key).await.unwrap();
+        receiver.commit_state(Vec::new(), change(latest.clone(), 5)).await.unwrap();
+        let refused = states.put(key, change(latest, 6)).await.unwrap_err();
+        assert!(matches!(refused, CommitError::Conflict), "{refused}");
+        // What its document has taken in stays so, and the key's next message finds what was put.
+        let latest = states.load(key).await.unwrap();
+        states.put(key, change(latest.clone(), 7)).await.unwrap();
+        let put = states.load(key).await.unwrap();
+        assert_eq!((&put.taken, &put.done), (&latest.taken, &latest.done));
+        assert_eq!(entry(&*bed.bus, key, "count").await, Some(json!(7)));
+    }
 }
 
 /// A state that would become too large is an error of its handler's, which may do something else.
