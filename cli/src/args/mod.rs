@@ -11,6 +11,7 @@ mod bus;
 mod host;
 mod plugin;
 mod schema;
+mod transition;
 
 use crate::exit;
 use crate::output::{ColorChoice, Verbosity};
@@ -19,6 +20,10 @@ pub use bus::{PublishArgs, RequestArgs, SubscribeArgs};
 pub use host::{DeadCommand, DeadFilter, DeadPick, ServeArgs, TopicsArgs, UrlArgs};
 pub use plugin::{PluginCommand, PluginLoadArgs, PluginOrderArgs, Profile, Template};
 pub use schema::{Named, SchemaCommand, SchemaRegisterArgs};
+pub use transition::{
+    PluginReloadArgs, PluginRollbackArgs, PluginTransitionArgs, TransitionFollowing,
+    TransitionGoing,
+};
 
 /// Runs integration tests as messages on a bus.
 #[derive(Debug, Parser)]
@@ -99,7 +104,7 @@ pub enum Command {
     Schema(SchemaCommand),
     /// Lists the types of services that suites can use.
     Services(TableArgs),
-    /// Lists, writes, builds and activates plugins; pauses those of a running host.
+    /// Lists, writes, builds and activates plugins; pauses those of a running host, and puts new versions in their places.
     #[command(subcommand)]
     Plugin(PluginCommand),
     /// Measures this program's own bus, one JSON object a line.

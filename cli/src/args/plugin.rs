@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{At, TableArgs};
+use super::{At, PluginReloadArgs, PluginRollbackArgs, PluginTransitionArgs, TableArgs};
 
 /// `plugin`.
 #[derive(Debug, Subcommand)]
@@ -78,6 +78,12 @@ pub enum PluginCommand {
         #[arg(long)]
         cascade: bool,
     },
+    /// Has another version take a plugin's place while messages flow, and follows how it goes.
+    Transition(PluginTransitionArgs),
+    /// Has the library of a plugin, as its file is now, take the place of the one that is loaded.
+    Reload(PluginReloadArgs),
+    /// Has the version before take its place again: ends a transition that goes on, or begins one back.
+    Rollback(PluginRollbackArgs),
     /// Lets a plugin's messages wait, on each running host that has it.
     Pause(PluginOrderArgs),
     /// Lets a paused plugin's messages flow again.

@@ -170,7 +170,11 @@ impl Remote {
         Ok(())
     }
 
-    fn judge(&self, event: Event) -> Result<(), RemoteError> {
+    /// Whether the connection goes on after something that happened to it.
+    ///
+    /// # Errors
+    /// As [`confirm`](Self::confirm).
+    pub fn judge(&self, event: Event) -> Result<(), RemoteError> {
         let at = self.at.clone();
         match event {
             Event::ServerError(error) => Err(RemoteError::Server { at, error }),

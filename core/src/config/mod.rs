@@ -35,6 +35,7 @@ pub use plugins::{PluginSettings, PluginsConfig, PoolSettings};
 pub use schemas::{SchemasConfig, UnknownSchema};
 pub use sections::{DeliveryConfig, LogFormat, RunConfig, ShutdownConfig, TelemetryConfig};
 pub use settings::{PluginSettingsError, PluginSetup};
+pub use size::parse as parse_size;
 
 /// All that can be set about a host.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

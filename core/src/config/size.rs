@@ -8,7 +8,8 @@ use serde::{Deserializer, Serializer};
 /// The units, largest first; `kb` is 1024 bytes, and so on.
 const UNITS: [(&str, usize); 4] = [("gb", 1 << 30), ("mb", 1 << 20), ("kb", 1 << 10), ("b", 1)];
 
-fn parse(text: &str) -> Option<usize> {
+/// Reads a size in bytes such as `"8mb"`, as it stands in the configuration; nothing where there is none.
+pub fn parse(text: &str) -> Option<usize> {
     let lower = text.trim().to_ascii_lowercase();
     let (number, unit) = UNITS
         .iter()

@@ -9,6 +9,7 @@ mod order;
 mod show;
 mod template;
 mod test;
+mod transition;
 
 use echo_core::config::{Config, TelemetryConfig};
 use echo_sdk::contract::host;
@@ -56,6 +57,15 @@ pub fn plugin(output: &Output, config: Config, command: PluginCommand) -> Comman
         }
         PluginCommand::Unload { order, cascade } => {
             talking(output, config, async |it| order::unload(it, order, cascade).await)
+        }
+        PluginCommand::Transition(args) => {
+            talking(output, config, async |it| transition::transition(it, &layout, args).await)
+        }
+        PluginCommand::Reload(args) => {
+            talking(output, config, async |it| transition::reload(it, args).await)
+        }
+        PluginCommand::Rollback(args) => {
+            talking(output, config, async |it| transition::rollback(it, args).await)
         }
         PluginCommand::Pause(args) => order(config, host::PAUSE, args),
         PluginCommand::Resume(args) => order(config, host::RESUME, args),

@@ -1,0 +1,180 @@
+//! Following transitions to their last steps.
+
+use std::collections::BTreeMap;
+
+use async_nats::Subscriber;
+use echo_sdk::contract::transition::{TransitionEvent, TransitionStep};
+use futures_util::StreamExt;
+use uuid::Uuid;
+
+use super::steps;
+use crate::commands::Talk;
+use crate::exit::{CommandResult, Exit, Failure, chain};
+use crate::interrupts::Interrupts;
+use crate::remote::{Remote, RemoteError, received};
+
+/// What is to come of a transition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// The new version stays.
+    NewVersion,
+    /// The version before handles the messages again.
+    VersionBefore,
+}
+
+/// The transitions that an order has led to, one on each host that took it.
+pub struct Following<'a> {
+    plugin: &'a str,
+    wanted: Wanted,
+    /// Those that have not ended yet, and whether they were seen to begin.
+    open: BTreeMap<Uuid, bool>,
+    /// Whether there is more than one, so that each line says which it is of.
+    many: bool,
+    json: bool,
+    /// Whether all that have ended ended as wanted.
+    is_well: bool,
+}
+
+impl<'a> Following<'a> {
+    pub fn new(
+        plugin: &'a str,
+        wanted: Wanted,
+        ids: impl IntoIterator<Item = Uuid>,
+        json: bool,
+    ) -> Self {
+        let open: BTreeMap<Uuid, bool> = ids.into_iter().map(|id| (id, false)).collect();
+        let many = open.len() > 1;
+        Self { plugin, wanted, open, many, json, is_well: true }
+    }
+
+    /// Prints each step until none is to come.
+    ///
+    /// # Errors
+    /// [`Failure`] when the connection is lost, or the output cannot be written.
+    pub async fn follow(
+        mut self,
+        talk: &Talk<'_>,
+        mut remote: Remote,
+        mut messages: Subscriber,
+    ) -> CommandResult {
+        let mut interrupts = Interrupts::catch().map_err(Failure::surroundings)?;
+        while !self.open.is_empty() {
+            tokio::select! {
+                message = messages.next() => {
+                    let lost = || RemoteError::Lost { at: remote.at().to_owned() };
+                    let message = message.ok_or_else(lost)?;
+                    let event = received(&message)
+                        .and_then(|it| Ok(it.message.json::<TransitionEvent>()?));
+                    match event {
+                        Ok(event) => self.take(talk, &event)?,
+                        Err(error) => {
+                            let (topic, error) = (&message.subject, chain(&error));
+                            talk.output.complain(format_args!("what came on `{topic}` is no step: {error}\n"));
+                        }
+                    }
+                }
+                event = remote.event() => {
+                    let judged = match event {
+                        Some(event) => remote.judge(event),
+                        None => Err(RemoteError::Lost { at: remote.at().to_owned() }),
+                    };
+                    if let Err(error) = judged {
+                        let way_out = format!("`echo-core plugin show {}` tells the version", self.plugin);
+                        talk.output.complain(format_args!("nobody follows the transition any more; {way_out}\n"));
+                        return Err(error.into());
+                    }
+                }
+                _ = interrupts.next() => {
+                    let ends = format!("`echo-core plugin rollback {}` ends it", self.plugin);
+                    let follows = "`echo-core subscribe 'system.plugin.transition.>'` follows it";
+                    talk.output.say(format_args!("the transition goes on; {ends}, {follows}"));
+                    return Ok(Exit::Interrupted);
+                }
+            }
+        }
+        Ok(if self.is_well { Exit::Success } else { Exit::TestFailed })
+    }
+
+    /// Takes a step, of one of these transitions or of another.
+    fn take(&mut self, talk: &Talk<'_>, event: &TransitionEvent) -> Result<(), Failure> {
+        if self.end_with(event) {
+            // Nobody may read it any more; how it ends is waited for all the same.
+            let printed = match self.json {
+                true => talk.output.json_line(event),
+                false => {
+                    talk.output.result_line(steps::line(event, self.many, talk.output.out) + "\n")
+                }
+            };
+            printed.map_err(Failure::surroundings)?;
+        }
+        Ok(())
+    }
+
+    /// Remembers what a step means; whether it is one of these transitions.
+    fn end_with(&mut self, event: &TransitionEvent) -> bool {
+        let Some(began) = self.open.get_mut(&event.id) else { return false };
+        *began |= event.step == TransitionStep::Started;
+        // One that was going on before it was to be rolled back ends with that.
+        let rolled_back = self.wanted == Wanted::VersionBefore && !*began;
+        if event.step.is_last() {
+            self.open.remove(&event.id);
+            self.is_well &= match event.step {
+                TransitionStep::Committed => true,
+                TransitionStep::RolledBack => rolled_back,
+                _ => false,
+            };
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::steps::tests::event;
+    use super::*;
+    use TransitionStep::{Committed, Cut, Refused, RolledBack, RollingBack, Started};
+
+    /// How following one transition ends after these steps.
+    fn ends(wanted: Wanted, steps: &[TransitionStep]) -> bool {
+        let id = event(Started).id;
+        let mut following = Following::new("x", wanted, [id], false);
+        for step in steps {
+            assert!(!following.open.is_empty(), "{step:?} comes after the last");
+            assert!(following.end_with(&event(*step)));
+        }
+        assert!(following.open.is_empty(), "it has not ended");
+        assert!(!following.end_with(&event(Cut)), "it is over");
+        following.is_well
+    }
+
+    #[test]
+    fn a_new_version_that_stays_is_what_was_wanted() {
+        assert!(ends(Wanted::NewVersion, &[Started, Cut, Committed]));
+        assert!(!ends(Wanted::NewVersion, &[Started, Cut, RollingBack, RolledBack]));
+        assert!(!ends(Wanted::NewVersion, &[Started, Refused]));
+    }
+
+    #[test]
+    fn a_rollback_ends_a_transition_or_is_one() {
+        assert!(ends(Wanted::VersionBefore, &[RollingBack, RolledBack]));
+        assert!(ends(Wanted::VersionBefore, &[Started, Cut, Committed]));
+        assert!(!ends(Wanted::VersionBefore, &[Started, Cut, RollingBack, RolledBack]));
+        assert!(!ends(Wanted::VersionBefore, &[Started, Refused]));
+    }
+
+    #[test]
+    fn steps_of_others_are_nobodys_business() {
+        let mut following = Following::new("x", Wanted::NewVersion, [Uuid::now_v7()], false);
+        assert!(!following.end_with(&event(Committed)));
+        assert_eq!(following.open.len(), 1);
+    }
+
+    #[test]
+    fn one_host_that_does_not_take_it_is_told_by_the_end() {
+        let (first, second) = (Uuid::now_v7(), Uuid::now_v7());
+        let mut following = Following::new("x", Wanted::NewVersion, [first, second], false);
+        assert!(following.end_with(&TransitionEvent { id: second, ..event(Refused) }));
+        assert!(following.end_with(&TransitionEvent { id: first, ..event(Committed) }));
+        assert!(following.open.is_empty() && !following.is_well);
+    }
+}
