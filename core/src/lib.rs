@@ -5,8 +5,8 @@
 //!
 //! Reading order: [`host`] (start, lifecycle, shutdown), `registry`, `actor` (what a handler's answer does
 //! to its message), [`middleware`] (what stands around handlers and publishers), [`schema`] (what data keeps
-//! to), `pool` (how many workers), `transition` (one version in another's place), [`library`] (plugins from shared libraries), [`config`],
-//! [`telemetry`].
+//! to), `pool` (how many workers), [`library`] (plugins from shared libraries), `transition` (one version
+//! in another's place), [`config`], [`telemetry`].
 
 pub mod config;
 pub mod host;
@@ -30,3 +30,4 @@ pub use registry::{
     Node, OrderError, Origin, PluginEntry, PluginMetrics, PluginResources, RegistryError,
     initialisation_order,
 };
+pub use transition::{Record, RecordError, Records};

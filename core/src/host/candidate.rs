@@ -11,6 +11,7 @@ use crate::actor::Actor;
 use crate::config::Config;
 use crate::library::{self, LibraryError};
 use crate::registry::Origin;
+use crate::transition::Records;
 
 /// Makes a plugin that is linked in.
 pub(super) type BuiltIn =
@@ -20,6 +21,11 @@ pub(super) type BuiltIn =
 pub(super) enum Source {
     BuiltIn(BuiltIn),
     Library(PathBuf),
+    /// The library that is kept in place of the enabled one, which is not to be loaded.
+    Kept {
+        enabled: PathBuf,
+        kept: PathBuf,
+    },
 }
 
 /// A plugin of which only the manifest is known yet.
@@ -40,7 +46,9 @@ impl Candidate {
     pub(super) fn origin(&self) -> Origin {
         match &self.source {
             Source::BuiltIn(_) => Origin::BuiltIn,
-            Source::Library(path) => Origin::Library(path.clone()),
+            Source::Library(path) | Source::Kept { enabled: path, .. } => {
+                Origin::Library(path.clone())
+            }
         }
     }
 
@@ -48,12 +56,13 @@ impl Candidate {
     pub(super) fn file(&self) -> Option<&Path> {
         match &self.source {
             Source::BuiltIn(_) => None,
-            Source::Library(path) => Some(path),
+            Source::Library(path) | Source::Kept { enabled: path, .. } => Some(path),
         }
     }
 }
 
-/// Reads the manifests of the libraries in the folder and in the configuration; nothing of them runs.
+/// Reads the manifests of the libraries in the folder and in the configuration; nothing of them runs. One that is not to be
+/// loaded is refused, and the one that is kept in its place is a candidate.
 pub(super) fn find_libraries(
     config: &Config,
     dir: Option<&Path>,
@@ -74,9 +83,18 @@ pub(super) fn find_libraries(
     let registered = config.plugins.register.iter().filter(|settings| settings.enabled);
     let listed = registered.filter_map(|it| Some((it.library.clone()?, Some(it.id.as_str()))));
     paths.extend(listed);
+    let records = Records::of(config);
     for (path, id) in paths {
         match named(&path, id) {
-            Ok(manifest) => candidates.push(Candidate { manifest, source: Source::Library(path) }),
+            Ok(manifest) => {
+                let instead = records.as_ref().and_then(|it| instead(it, &path, &manifest));
+                let (candidate, told) = match instead {
+                    Some((candidate, told)) => (candidate, Some(told)),
+                    None => (Candidate { manifest, source: Source::Library(path) }, None),
+                };
+                candidates.push(candidate);
+                refused.extend(told);
+            }
             Err(reason) => refused.push(Refused { file: path.display().to_string(), reason }),
         }
     }
@@ -100,6 +118,43 @@ fn named(path: &Path, id: Option<&str>) -> Result<Manifest, String> {
         }
         _ => Ok(manifest),
     }
+}
+
+/// What is loaded in place of an enabled library, where a record says that it is not to be loaded; and that this is so.
+/// A record of a library that is not enabled any more is removed.
+fn instead(records: &Records, path: &Path, manifest: &Manifest) -> Option<(Candidate, Refused)> {
+    let name = &manifest.name;
+    let record = records.find(name)?;
+    let (_, info) = library::inspect(path).ok()?;
+    if info.hash != record.refused {
+        tracing::info!(
+            plugin = name,
+            "what a record says is not to be loaded is not enabled any more"
+        );
+        if let Err(error) = records.remove(name) {
+            tracing::warn!(%error, "a record that means nothing any more stays");
+        }
+        return None;
+    }
+    let kept = records.kept_library(&record).map_err(|error| error.to_string());
+    let kept = kept.and_then(|kept| Ok((read(&kept).map_err(|error| error.to_string())?, kept)));
+    let (kept_manifest, kept) = match kept {
+        Ok(kept) => kept,
+        Err(error) => {
+            let path = path.display();
+            tracing::warn!(%path, error, "nothing is kept that could be loaded in a library's place");
+            return None;
+        }
+    };
+    let (new, old, file) = (&manifest.version, &kept_manifest.version, path.display());
+    let (why, kept_at) = (record.reason(), kept.display());
+    let reason = format!(
+        "`{name}` {new} {why}; the version before it, {old}, runs from {kept_at} until another library is enabled; \
+         `plugin transition {name} {file}` tries this one again"
+    );
+    let source = Source::Kept { enabled: path.to_owned(), kept };
+    let refused = Refused { file: path.display().to_string(), reason };
+    Some((Candidate { manifest: kept_manifest, source }, refused))
 }
 
 /// Settings of the configuration that are for no plugin, by the name that they give.

@@ -100,7 +100,9 @@ impl Parts {
                 let actor = make(context).map_err(failed(name, "made"))?;
                 Living { actor, runtime: Handle::current(), library: None }
             }
-            Source::Library(path) => load(&self.config, path, context, name).await?,
+            Source::Library(path) | Source::Kept { kept: path, .. } => {
+                load(&self.config, path, context, name).await?
+            }
         };
         Ok(Made { manifest, origin, worker_pool, telemetry, middleware, living })
     }

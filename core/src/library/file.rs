@@ -52,7 +52,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Fault> {
 }
 
 /// The SHA-256, in hexadecimal digits.
-pub(super) fn hash(file: &[u8]) -> String {
+pub(crate) fn hash(file: &[u8]) -> String {
     let mut text = String::with_capacity(64);
     for byte in Sha256::digest(file) {
         // Writing to a String does not fail.

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, major, memfd_create, minor};
@@ -46,6 +47,15 @@ impl Mapping {
     pub(super) unsafe fn symbol<T: Copy>(&self, name: &CStr) -> Option<T> {
         // SAFETY: the caller vouches for the type.
         unsafe { self.library.get::<T>(name) }.ok().map(|symbol| *symbol)
+    }
+
+    /// The bytes that were copied.
+    pub(super) fn bytes(&self) -> io::Result<Vec<u8>> {
+        let copy = File::from(self.copy.try_clone()?);
+        let len = usize::try_from(copy.metadata()?.len()).map_err(io::Error::other)?;
+        let mut bytes = vec![0; len];
+        copy.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
     }
 
     /// Takes the library out of memory, where nothing of it may be in use; where that shows, it stays.

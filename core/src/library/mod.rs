@@ -27,6 +27,7 @@ mod telemetry;
 mod tests;
 mod threads;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +48,7 @@ use threads::{Threads, apart, apart_within};
 #[doc(hidden)]
 pub use enter::adopt;
 pub use error::{Fault, LibraryError};
+pub(crate) use file::hash;
 pub use plugin::LibraryPlugin;
 pub use recorder::is_recording;
 pub use report::{Quarantine, Quarantined, UnloadOutcome, UnloadReport, quarantined};
@@ -250,6 +252,14 @@ impl LoadedLibrary {
     /// The SHA-256 of the file as it was loaded, in hexadecimal digits.
     pub fn hash(&self) -> &str {
         &self.hash
+    }
+
+    /// The bytes of the file as it was loaded, whatever has become of it.
+    ///
+    /// # Errors
+    /// Those of reading the copy in memory.
+    pub fn bytes(&self) -> io::Result<Vec<u8>> {
+        self.mapping.bytes()
     }
 
     /// What is told of it: the file, its hash, and the version of the boundary that it was built for.

@@ -16,6 +16,7 @@
 //! * **A host that dies** has told nothing of a commit, and starts the old version again.
 
 mod plan;
+mod record;
 mod told;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use uuid::Uuid;
 
 use crate::registry::Version;
 pub(crate) use plan::Plan;
+pub use record::{Record, RecordError, Records};
 pub(crate) use told::Told;
 
 /// How often it is looked whether something speaks against the new version.

@@ -9,6 +9,7 @@ mod changes;
 mod crashed;
 mod hosted;
 mod kit;
+mod records;
 mod refused;
 mod runtime;
 mod transitions;
