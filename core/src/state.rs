@@ -3,6 +3,12 @@
 //! It is read when the handler first asks for it, and lies with the message's effects from then on: what the handler
 //! sets it reads back, and what comes of it is decided with the acknowledgement. A handler that never asks costs
 //! nothing but a look whether it has.
+//!
+//! It reads and changes the state in its plugin's own form, whatever the form is that it is [stored](forms) in.
+
+mod forms;
+#[allow(dead_code, reason = "for transitions")]
+mod handover;
 
 use std::sync::Arc;
 
@@ -10,6 +16,7 @@ use echo_bus::state::{Change, Document, Entries, Origin, States};
 use echo_sdk::{BoxFuture, StateAccess, StateError, StateKind};
 
 use crate::current;
+pub(crate) use forms::{FormError, Forms};
 
 /// What is known of the state of the message in hand.
 #[derive(Debug, Default)]
@@ -18,6 +25,8 @@ pub(crate) struct InHand {
     pub(crate) origin: Option<Origin>,
     /// The state, once the handler asked for it.
     opened: Option<Box<Opened>>,
+    /// Why it is no state for this version of the plugin, where it is none.
+    fault: Option<Box<FormError>>,
     /// How often in a row somebody else was quicker to change it.
     pub(crate) conflicts: u16,
 }
@@ -26,6 +35,8 @@ pub(crate) struct InHand {
 #[derive(Debug)]
 pub(crate) struct Opened {
     base: Document,
+    /// Its entries in the plugin's own form, where that is another.
+    read: Option<Entries>,
     /// As the handler changed it, if it did.
     changed: Option<Entries>,
     is_taken: bool,
@@ -37,13 +48,19 @@ impl Opened {
         if self.is_taken { Ok(self.base) } else { Err(self) }
     }
 
-    /// What the handler made of it, or what it read where that is all.
-    pub(crate) fn change(self) -> Result<Change, Document> {
-        let Self { base, changed, .. } = self;
-        match changed.filter(|entries| *entries != base.entries) {
-            Some(entries) => Ok(Change { base, entries }),
+    /// What the handler made of it, in the plugin's own form as well as what it read; what it read alone where that is
+    /// all.
+    pub(crate) fn change(self) -> Result<(Change, Option<Entries>), Document> {
+        let Self { base, read, changed, .. } = self;
+        match changed.filter(|entries| entries != read.as_ref().unwrap_or(&base.entries)) {
+            Some(entries) => Ok((Change { base, entries }, read)),
             None => Err(base),
         }
+    }
+
+    /// The entries as the handler sees them.
+    fn entries(&self) -> &Entries {
+        self.changed.as_ref().or(self.read.as_ref()).unwrap_or(&self.base.entries)
     }
 
     fn readable(&mut self) -> Result<&mut Self, StateError> {
@@ -51,7 +68,8 @@ impl Opened {
     }
 
     fn set(&mut self, name: &str, value: Option<Arc<[u8]>>) -> Result<(), StateError> {
-        self.changed.get_or_insert_with(|| self.base.entries.clone()).set(name, value)
+        let read = self.read.as_ref().unwrap_or(&self.base.entries);
+        self.changed.get_or_insert_with(|| read.clone()).set(name, value)
     }
 }
 
@@ -59,28 +77,44 @@ impl InHand {
     /// Whether the handler asked for the state.
     #[inline]
     pub(crate) fn is_opened(&self) -> bool {
-        self.opened.is_some()
+        self.opened.is_some() || self.fault.is_some()
     }
 
     /// Another message is in hand, or the same once more.
     pub(crate) fn begin(&mut self, origin: Option<Origin>) {
         self.origin = origin;
         self.opened = None;
+        self.fault = None;
     }
 
     pub(crate) fn take(&mut self) -> Option<Opened> {
         self.opened.take().map(|opened| *opened)
     }
 
+    /// Why the handler got none, where the state was none for it, whatever it answered.
+    pub(crate) fn take_fault(&mut self) -> Option<FormError> {
+        self.fault.take().map(|fault| *fault)
+    }
+
     /// Drops what the handler changed.
     pub(crate) fn undo(&mut self) {
         self.opened.iter_mut().for_each(|opened| opened.changed = None);
+        self.fault = None;
+    }
+
+    /// Whether there is something to read yet.
+    fn is_to_read(&self) -> Result<bool, StateError> {
+        match &self.fault {
+            Some(fault) => Err((**fault).clone().into()),
+            None => Ok(self.opened.is_none()),
+        }
     }
 
     /// Says what was read, unless somebody did meanwhile.
-    fn put(&mut self, base: Document) {
+    fn put(&mut self, base: Document, read: Option<Entries>) {
         let is_taken = self.origin.is_some_and(|origin| base.taken(origin).is_some());
-        self.opened.get_or_insert_with(|| Box::new(Opened { base, changed: None, is_taken }));
+        let opened = || Box::new(Opened { base, read, changed: None, is_taken });
+        self.opened.get_or_insert_with(opened);
     }
 }
 
@@ -88,24 +122,35 @@ impl InHand {
 pub(crate) struct PluginState {
     pub(crate) kind: StateKind,
     pub(crate) states: Arc<dyn States>,
+    pub(crate) forms: Arc<Forms>,
 }
 
 impl PluginState {
     /// Reads the state of the message in hand, if its handler did not ask for it before.
     async fn open(&self) -> Result<(), StateError> {
-        let key = current::state(|in_hand, message| match in_hand.is_opened() {
-            true => None,
-            false => Some(message.key().map(str::to_owned)),
+        let key = current::state(|in_hand, message| {
+            let is_to_read = in_hand.is_to_read()?;
+            Ok(is_to_read.then(|| message.key().map(str::to_owned)))
         });
-        let Some(key) = key.ok_or(StateError::NoMessage)? else { return Ok(()) };
+        let Some(key) = key.unwrap_or(Err(StateError::NoMessage))? else { return Ok(()) };
         match (self.kind, &key) {
             (StateKind::None, _) => return Err(StateError::NotDeclared),
             (StateKind::Keyed, None) => return Err(StateError::NoKey),
             (StateKind::Keyed | StateKind::Shared, _) => {}
         }
         let document = self.states.load(key.as_deref()).await?;
-        let put = current::state(|in_hand, _| in_hand.put(document));
-        put.ok_or(StateError::NoMessage)
+        let taken_up = self.forms.taken_up(&document.entries).await;
+        let put = current::state(|in_hand, _| match taken_up {
+            Ok(read) => {
+                in_hand.put(document, read);
+                Ok(())
+            }
+            Err(fault) => {
+                in_hand.fault = Some(Box::new(fault.clone()));
+                Err(fault.into())
+            }
+        });
+        put.unwrap_or(Err(StateError::NoMessage))
     }
 
     async fn with<T>(
@@ -123,10 +168,7 @@ impl PluginState {
 
 impl StateAccess for PluginState {
     fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Arc<[u8]>>, StateError>> {
-        Box::pin(self.with(move |opened| {
-            let entries = opened.changed.as_ref().unwrap_or(&opened.base.entries);
-            Ok(entries.get(name).cloned())
-        }))
+        Box::pin(self.with(move |opened| Ok(opened.entries().get(name).cloned())))
     }
 
     fn set<'a>(

@@ -46,6 +46,8 @@ pub(crate) trait Actor: Send + Sync + 'static {
     fn export_state(
         self: Arc<Self>,
     ) -> BoxFuture<'static, Result<Option<StateSnapshot>, PluginError>>;
+    /// The plugin's own form.
+    fn schema(&self) -> u32;
     /// Takes a state to the plugin's own form, and proves that nothing is lost; nothing is taken over yet.
     fn take_up(
         self: Arc<Self>,
@@ -91,6 +93,10 @@ impl<P: Plugin> Actor for P {
         self: Arc<Self>,
     ) -> BoxFuture<'static, Result<Option<StateSnapshot>, PluginError>> {
         Box::pin(async move { Plugin::export_state(&*self).await })
+    }
+
+    fn schema(&self) -> u32 {
+        self.state_schema()
     }
 
     fn take_up(

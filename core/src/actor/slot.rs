@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::host::DeadLetters;
 use crate::middleware::{Ending, SlotMiddleware};
-use crate::state::InHand;
+use crate::state::{Forms, InHand};
 use crate::telemetry::{HostTelemetry, SlotMetrics};
 
 /// For how many effects of the next message a worker keeps room.
@@ -69,6 +69,8 @@ pub(crate) struct SlotRuntime {
     pub(crate) middleware: Option<SlotMiddleware>,
     /// The managed state; most slots have none.
     pub(crate) states: Option<Arc<dyn States>>,
+    /// The forms that the state is read and written in.
+    pub(crate) forms: Arc<Forms>,
 }
 
 /// Settles a message that was acknowledged and has no state, where nothing is to be waited for; says whether it did.
@@ -148,12 +150,12 @@ impl SlotRuntime {
     async fn verdict(
         &self,
         receiver: &mut dyn Receiver,
-        ending: Ending,
+        mut ending: Ending,
         effects: &mut Vec<Received>,
         state: &mut InHand,
         tally: &mut Tally,
     ) -> Option<Verdict> {
-        let change = self.settle_opened(receiver, state, ending.is_done(), tally).await.ok()?;
+        let change = self.settle_opened(receiver, state, &mut ending, tally).await.ok()?;
         let Received { message, .. } = receiver.current()?;
         match (self.judge(ending, message, effects, tally), change) {
             (Verdict::Commit { forwarded }, Some(change)) => {
@@ -261,6 +263,16 @@ impl SlotRuntime {
                 effects.push(Received { topic, message: forwarded.with_hops(hops) });
                 Verdict::Commit { forwarded: true }
             }
+        }
+    }
+
+    /// Whether a message has had all of its attempts and came back from the last one unsettled. One that has come more
+    /// often than that was kept back because of its state, and is handled once that is there again.
+    pub(super) fn is_past(&self, message: &BaseMessage) -> bool {
+        match message.attempt().saturating_sub(self.delivering.max_attempts) {
+            0 => false,
+            1 => true,
+            _ => self.states.is_none(),
         }
     }
 

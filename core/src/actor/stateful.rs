@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use echo_bus::state::{Change, CommitError};
+use echo_bus::state::{Change, CommitError, Document};
 use echo_bus::{Receiver, RetryPolicy, Settlement};
 use echo_sdk::{PluginError, Received, StateError};
 
 use super::slot::{SlotRuntime, Tally, Verdict};
-use crate::state::InHand;
+use crate::middleware::Ending;
+use crate::state::{FormError, InHand};
 
 /// How long a handler that somebody was quicker than waits before it runs again: longer each time, below the last.
 const AFTER_CONFLICT: RetryPolicy =
@@ -23,18 +24,29 @@ impl SlotRuntime {
         tally: &mut Tally,
     ) -> bool {
         in_hand.begin(receiver.origin());
-        let (Some(states), Some(origin)) = (&self.states, in_hand.origin) else { return true };
+        let Some(states) = &self.states else { return true };
         let Some(Received { message, .. }) = receiver.current() else { return true };
-        if message.attempt() < 2 {
+        // One that is past its attempts may have come so far because its state is none for this version.
+        let is_past = message.attempt() > self.delivering.max_attempts;
+        if message.attempt() < 2 || (in_hand.origin.is_none() && !is_past) {
             return true;
         }
         let key = message.key().map(str::to_owned);
+        let is_taken = |document: &Document| {
+            in_hand.origin.is_some_and(|origin| document.taken(origin).is_some())
+        };
         match states.load(key.as_deref()).await {
-            Ok(document) if document.taken(origin).is_some() => {
+            Ok(document) if is_taken(&document) => {
                 self.settle_taken(receiver, document, tally).await;
                 false
             }
-            Ok(_) => true,
+            Ok(document) => match self.forms.readable(&document.entries) {
+                Ok(_) => true,
+                Err(error) => {
+                    self.stay(receiver, &error.to_string(), tally);
+                    false
+                }
+            },
             Err(error) => {
                 // Whether it was handled to its end nobody knows.
                 self.stay(receiver, &error.to_string(), tally);
@@ -44,14 +56,23 @@ impl SlotRuntime {
     }
 
     /// Settles what was opened, where the answer does not matter any more; gives back what is to be committed if the
-    /// answer `commits`. Where the handler went by a state that never was, it runs again, its message in hand.
+    /// answer commits. Where the handler went by a state that never was, it runs again, its message in hand. Where the
+    /// state could not be read or cannot be stored, that is how the handler's call ended.
     pub(super) async fn settle_opened(
         &self,
         receiver: &mut dyn Receiver,
         state: &mut InHand,
-        commits: bool,
+        ending: &mut Ending,
         tally: &mut Tally,
     ) -> Result<Option<Change>, ()> {
+        match state.take_fault() {
+            Some(error @ FormError::Later { .. }) => {
+                self.stay(receiver, &error.to_string(), tally);
+                return Err(());
+            }
+            Some(error) => *ending = Ending::Error(StateError::from(error).into()),
+            None => {}
+        }
         let Some(opened) = state.take() else { return Ok(None) };
         let opened = match opened.taken() {
             Ok(document) => {
@@ -61,8 +82,16 @@ impl SlotRuntime {
             Err(opened) => opened,
         };
         let read = match opened.change() {
-            Ok(change) if commits => return Ok(Some(change)),
-            Ok(Change { base, .. }) | Err(base) => base,
+            Ok((change, read)) if ending.is_done() => {
+                match self.forms.to_store(change, read.as_ref()).await {
+                    Ok(change) => return Ok(Some(change)),
+                    Err((base, error)) => {
+                        *ending = Ending::Error(StateError::from(error).into());
+                        base
+                    }
+                }
+            }
+            Ok((Change { base, .. }, _)) | Err(base) => base,
         };
         if read.lasts().await {
             return Ok(None);
@@ -84,7 +113,7 @@ impl SlotRuntime {
     async fn settle_taken(
         &self,
         receiver: &mut dyn Receiver,
-        document: echo_bus::state::Document,
+        document: Document,
         tally: &mut Tally,
     ) {
         match receiver.settle_taken(document).await {

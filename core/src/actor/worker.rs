@@ -160,7 +160,7 @@ impl<P: Plugin> Shift<'_, P> {
             slot.metrics.queue_wait.record(waited.as_secs_f64());
         }
         tally.delivered += 1;
-        if message.attempt() > slot.delivering.max_attempts {
+        if slot.is_past(message) {
             let reason = "the workers that had it in hand were cut off each time".to_owned();
             return slot.give_up(&mut **receiver, reason, tally).await;
         }

@@ -17,7 +17,7 @@ use crate::library::{LibraryError, LoadedLibrary, Loader};
 use crate::middleware::{Layer, SlotMiddleware};
 use crate::registry::{Managed, Origin, Version};
 use crate::schema::Schemas;
-use crate::state::PluginState;
+use crate::state::{Forms, PluginState};
 use crate::telemetry::{Exports, HostTelemetry, SlotMetrics};
 
 /// What all plugins of a host have in common.
@@ -37,6 +37,7 @@ struct Made {
     worker_pool: WorkerPoolConfig,
     telemetry: HostTelemetry,
     middleware: Option<SlotMiddleware>,
+    forms: Arc<Forms>,
     living: Living,
 }
 
@@ -86,7 +87,9 @@ impl Parts {
         if let Some(middleware) = &middleware {
             transport = middleware.transport(transport);
         }
-        let state = PluginState { kind: manifest.state, states: self.transport.states(name) };
+        let forms = Arc::new(Forms::default());
+        let states = self.transport.states(name);
+        let state = PluginState { kind: manifest.state, states, forms: Arc::clone(&forms) };
         let context = PluginContext::new(
             name,
             manifest.version.as_str(),
@@ -104,7 +107,8 @@ impl Parts {
                 load(&self.config, path, context, name).await?
             }
         };
-        Ok(Made { manifest, origin, worker_pool, telemetry, middleware, living })
+        forms.bind(&living.actor).map_err(failed(name, "asked for the form of its state"))?;
+        Ok(Made { manifest, origin, worker_pool, telemetry, middleware, forms, living })
     }
 
     async fn open_slot(
@@ -123,7 +127,7 @@ impl Parts {
 
     /// What was made, behind a slot.
     fn version(&self, made: Made, slot: Arc<dyn Slot>, counters: Arc<Counters>) -> Arc<Version> {
-        let Made { manifest, origin, worker_pool, telemetry, middleware, living } = made;
+        let Made { manifest, origin, worker_pool, telemetry, middleware, forms, living } = made;
         let delivery = &self.config.delivery;
         let retry = RetryPolicy { base: delivery.retry_base_delay, max: delivery.retry_max_delay };
         let runtime = SlotRuntime {
@@ -143,6 +147,7 @@ impl Parts {
             middleware,
             states: (manifest.state != StateKind::None)
                 .then(|| self.transport.states(&manifest.name)),
+            forms,
         };
         let Living { actor, runtime: threads, library } = living;
         let (living, slot) = ((actor, threads), Arc::new(runtime));

@@ -4,6 +4,8 @@ mod answers;
 mod builder;
 mod candidate;
 mod dead;
+#[cfg(test)]
+mod forms_tests;
 mod lag;
 mod loading;
 mod local_bus;

@@ -190,6 +190,10 @@ impl LibraryPlugin {
     }
 
     async fn on_runtime(&self, asking: impl Future<Output = Answer> + Send + 'static) -> Answer {
+        // A worker that takes a message's state to another form is there already.
+        if Handle::try_current().is_ok_and(|here| here.id() == self.runtime.id()) {
+            return asking.await;
+        }
         let asked = self.runtime.spawn(asking);
         let _guard = AbortOnDrop(asked.abort_handle());
         asked.await.unwrap_or_else(|_| Answer::panicked("its threads have ended".into()))
