@@ -23,6 +23,6 @@ pub use give_way::give_way;
 pub use local::{DurableLog, DurableOptions, LocalOptions, LocalTransport, Rest};
 pub use retry::RetryPolicy;
 pub use transport::{
-    Admission, BusError, Features, Lent, Receiver, Settlement, Slot, SlotOptions, SlotStats,
-    SubscribeOptions, Transport,
+    Admission, BUCKETS, BusError, Features, Lent, Receiver, Settlement, Side, Slot, SlotOptions,
+    SlotStats, SubscribeOptions, Transport,
 };

@@ -10,6 +10,8 @@
 //!   receivers there are; one that waits for its retry holds back its own key and no other. A plain
 //!   subscription gets all of its messages in the order of their publication, and each before a handler
 //!   that it goes to as well can act on it: what follows from a message comes after it.
+//! * **Sides.** A slot's messages can be [divided](Slot::divide) between two sides, each with receivers of its own:
+//!   all of the above holds over both of them, and while the share changes.
 //! * **Back-pressure.** A slot's queue is bounded; what waits, what is in hand and what waits for a retry
 //!   count. `publish` waits for room, `try_publish` says [`PublishError::Full`] and delivers to nobody. A
 //!   slot can ask for the oldest or the newest message to be dropped instead, and counts each drop. On durable
@@ -192,6 +194,30 @@ pub trait Receiver: Send {
     fn flush(&mut self);
 }
 
+/// One of the two sides that a slot's messages can be [divided](Slot::divide) between.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The side that has all of them at first.
+    #[default]
+    First,
+    /// The other one.
+    Second,
+}
+
+impl Side {
+    /// The other side.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::First => Self::Second,
+            Self::Second => Self::First,
+        }
+    }
+}
+
+/// Into how many parts a slot's messages are split by their keys, or their ids where they have none.
+pub const BUCKETS: u16 = 256;
+
 /// What a slot has counted so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SlotStats {
@@ -211,8 +237,20 @@ pub struct SlotStats {
 pub trait Slot: Send + Sync {
     /// The slot's name.
     fn name(&self) -> &str;
-    /// Another receiver, which shares the messages with those there are.
-    fn receiver(&self) -> Box<dyn Receiver>;
+    /// Another receiver, which shares the messages with those there are; of the first side.
+    fn receiver(&self) -> Box<dyn Receiver> {
+        self.receiver_of(Side::First)
+    }
+    /// Another receiver, which shares the messages of a side with those that side has.
+    fn receiver_of(&self, side: Side) -> Box<dyn Receiver>;
+    /// Divides the messages from now on: so many of [`BUCKETS`] are the second side's, more count as all of them, and
+    /// the rest the first's. At first all are the first's.
+    ///
+    /// Messages of a key share a bucket, and those without one are spread evenly over all buckets by their ids; a larger
+    /// number takes no bucket away from the second side. What waits goes to the side that it belongs to now, whether
+    /// the other one has receivers that poll or none. What a receiver has in hand it settles, and until it then asks for
+    /// the next, or is dropped, the keys that share a bucket with that wait.
+    fn divide(&self, second: u16);
     /// What it holds and has counted.
     fn stats(&self) -> SlotStats;
     /// How many messages the slot is behind, in hand or not: those of durable topics that are kept for it until it
@@ -224,6 +262,8 @@ pub trait Slot: Send + Sync {
     }
     /// Whether a message waits that somebody could take now.
     fn has_ready(&self) -> bool;
+    /// Whether a message waits that a receiver of this side could take now.
+    fn has_ready_of(&self, side: Side) -> bool;
     /// Stops handing out messages; they wait.
     fn pause(&self);
     /// Hands out messages again.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use echo_bus::{
-    BusError, LocalOptions, LocalTransport, Receiver, Slot, SlotOptions, SlotStats, Transport,
+    BusError, LocalOptions, LocalTransport, Receiver, Side, Slot, SlotOptions, SlotStats, Transport,
 };
 use echo_sdk::{BoxFuture, Overflow, Pattern, Received};
 use futures_util::future::try_join_all;
@@ -195,15 +195,19 @@ impl Slot for NatsSlot {
         self.inner.name()
     }
 
-    fn receiver(&self) -> Box<dyn Receiver> {
+    fn receiver_of(&self, side: Side) -> Box<dyn Receiver> {
         Box::new(NatsReceiver::new(
-            self.inner.receiver(),
+            self.inner.receiver_of(side),
             self.inner.name(),
             Arc::clone(&self.table),
             Arc::clone(&self.publisher),
             Arc::clone(&self.states),
             self.confirm,
         ))
+    }
+
+    fn divide(&self, second: u16) {
+        self.inner.divide(second);
     }
 
     fn stats(&self) -> SlotStats {
@@ -220,6 +224,10 @@ impl Slot for NatsSlot {
 
     fn has_ready(&self) -> bool {
         self.inner.has_ready()
+    }
+
+    fn has_ready_of(&self, side: Side) -> bool {
+        self.inner.has_ready_of(side)
     }
 
     fn pause(&self) {

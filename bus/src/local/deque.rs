@@ -29,10 +29,25 @@ impl<T> Shared<T> {
         self.0.get().is_none_or(|queue| queue.is_empty())
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.0.get().map_or(0, |queue| queue.len())
+    }
+
     /// Takes the oldest.
     #[inline]
     pub(super) fn steal(&self) -> Steal<T> {
         self.0.get().map_or(Steal::Empty, |queue| queue.steal())
+    }
+
+    /// Takes the oldest, however often others get in the way.
+    pub(super) fn pop(&self) -> Option<T> {
+        loop {
+            match self.steal() {
+                Steal::Success(item) => return Some(item),
+                Steal::Empty => return None,
+                Steal::Retry => {}
+            }
+        }
     }
 
     /// Takes the oldest, and at most `limit` with it into a queue of one's own.

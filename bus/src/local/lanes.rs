@@ -19,6 +19,13 @@ const LANES: usize = 256;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LaneId(u8);
 
+impl LaneId {
+    /// What of the slot's messages it is.
+    pub(super) fn bucket(self) -> u8 {
+        self.0
+    }
+}
+
 #[derive(Debug, Default)]
 struct Lane {
     ready: VecDeque<Entry>,

@@ -225,7 +225,7 @@ mod tests {
     use crate::local::reader::Reader;
     use crate::local::receiver::LocalReceiver;
     use crate::local::undecided::undecided;
-    use crate::transport::{Receiver, Settlement};
+    use crate::transport::{Receiver, Settlement, Side};
 
     #[tokio::test]
     async fn what_is_taken_back_keeps_its_order() {
@@ -256,7 +256,7 @@ mod tests {
         for told in tells {
             assert!(told.await.unwrap().is_err());
         }
-        let mut receiver = LocalReceiver::new(queue);
+        let mut receiver = LocalReceiver::new(queue, Side::First);
         for number in 0..count {
             assert!(std::future::poll_fn(|cx| receiver.poll_recv(cx)).await);
             let message = &receiver.current().unwrap().message;

@@ -3,8 +3,10 @@
 mod delays;
 mod deliver;
 mod deque;
+mod divide;
 mod durable;
 mod feed;
+mod gate;
 mod idle;
 #[cfg(test)]
 mod idle_tests;
@@ -16,17 +18,19 @@ mod queue;
 mod reader;
 mod receiver;
 mod reserved;
+mod rest;
 mod room;
 mod shelf;
+mod side;
 mod slot;
 mod states;
 pub(crate) mod stored;
 #[cfg(test)]
 mod undecided;
 
-/// What [`idle`] and [`room`] are made of; their model tests put other parts in their place.
+/// What [`gate`], [`idle`] and [`room`] are made of; their model tests put other parts in their place.
 mod sync {
-    pub(super) use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+    pub(super) use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
     pub(super) use crossbeam::utils::CachePadded as Padded;
 
@@ -66,7 +70,7 @@ use crate::transport::{
 };
 
 pub use self::durable::{DurableLog, DurableOptions};
-pub use self::receiver::Rest;
+pub use self::rest::Rest;
 
 /// Settings of the local transport.
 #[derive(Clone)]

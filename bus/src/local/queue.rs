@@ -1,5 +1,7 @@
 //! The queue of one slot.
 //!
+//! A queue can be divided between two sides ([`divide`](super::divide)); most never are, and the first has all of it.
+//!
 //! Publishers reserve [`Room`], push to an unbounded lock-free queue and wake a receiver if one
 //! idles. Receivers take batches into a queue of their own, from which idle receivers steal, so one slow
 //! message does not hold up those that were taken with it. Where handling takes microseconds a receiver keeps what
@@ -7,26 +9,24 @@
 //! when a message is settled, in batches too.
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use crossbeam::deque::{Steal, Stealer, Worker};
+use crossbeam::deque::Steal;
 use echo_sdk::{BaseMessage, Overflow, PublishError, Received, Topic};
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::LocalTransport;
 use super::delays::Delays;
-use super::deque::{Own, Shared};
-use super::idle::Idle;
+use super::gate::Gate;
 use super::kept::Kept;
 use super::lanes::{LaneId, Lanes};
 use super::reader::Reader;
 use super::reserved::Reserved;
 use super::room::Room;
+use super::side::SideQueue;
 use crate::routing::Target;
 
 /// A message in a queue; one cache line.
@@ -120,20 +120,17 @@ pub(super) struct Queue {
     overflow: Overflow,
     epoch: Instant,
     pub(super) room: Room,
-    pub(super) ready: Shared<Ticket>,
+    pub(super) gate: Gate,
+    pub(super) first: SideQueue,
+    /// Made when somebody asks for it.
+    pub(super) second: OnceLock<Box<SideQueue>>,
     pub(super) lanes: Lanes,
-    pub(super) idle: Idle,
-    pub(super) stealers: ArcSwap<Vec<(u64, Stealer<Ticket>)>>,
-    /// How many there are, so that whoever is the only one need not look.
-    stealer_count: AtomicUsize,
-    stealers_change: Mutex<()>,
     pub(super) delays: Arc<Delays>,
     /// Where effects are published.
     bus: Weak<super::Inner>,
     /// Its place in the log, when it gets messages of durable topics.
     pub(super) kept: OnceLock<Kept>,
     pub(super) delayed: AtomicUsize,
-    pub(super) paused: AtomicBool,
     dropped: AtomicU64,
     /// How many wait for the queue to be empty.
     pub(super) watchers: AtomicUsize,
@@ -172,17 +169,14 @@ impl Queue {
             overflow,
             epoch: Instant::now(),
             room: Room::new(capacity),
-            ready: Shared::default(),
+            gate: Gate::default(),
+            first: SideQueue::default(),
+            second: OnceLock::new(),
             lanes: Lanes::default(),
-            idle: Idle::default(),
-            stealers: ArcSwap::from_pointee(Vec::new()),
-            stealer_count: AtomicUsize::new(0),
-            stealers_change: Mutex::new(()),
             delays,
             bus,
             kept: OnceLock::new(),
             delayed: AtomicUsize::new(0),
-            paused: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
             watchers: AtomicUsize::new(0),
             emptied: Notify::new(),
@@ -283,8 +277,7 @@ impl Queue {
         }
         messages.iter_mut().for_each(|message| message.set_attempt(0));
         let (topic, messages) = (topic.clone(), messages.into_iter());
-        self.ready.push(Ticket::Batch(Batch { topic, messages, queued_at: self.clock() }));
-        self.idle.wake_one();
+        self.place(Ticket::Batch(Batch { topic, messages, queued_at: self.clock() }));
     }
 
     /// Adds a message past the bound.
@@ -299,23 +292,20 @@ impl Queue {
     pub(super) fn enqueue(&self, entry: Entry) {
         if self.reader == Reader::Workers && entry.key().is_some() {
             let lane = self.lanes.push(entry);
-            lane.into_iter().for_each(|lane| self.ready.push(Ticket::Lane(lane)));
+            lane.into_iter().for_each(|lane| self.call_out(lane));
         } else {
-            self.ready.push(Ticket::Message(entry));
+            self.place(Ticket::Message(entry));
         }
-        self.idle.wake_one();
     }
 
     /// Puts a lane's ticket back into the ready queue.
     pub(super) fn call_out(&self, lane: LaneId) {
-        self.ready.push(Ticket::Lane(lane));
-        self.idle.wake_one();
+        self.place(Ticket::Lane(lane));
     }
 
     /// Puts tickets of a receiver that goes away back.
     pub(super) fn give_back(&self, tickets: impl Iterator<Item = Ticket>) {
-        tickets.for_each(|ticket| self.ready.push(ticket));
-        self.idle.wake_one();
+        tickets.for_each(|ticket| self.place(ticket));
     }
 
     /// Puts a message that waited for its retry, or was in the hand of a dropped receiver, back.
@@ -323,8 +313,7 @@ impl Queue {
         if entry.sequence().is_none() {
             entry.queued_at = 0;
         }
-        self.ready.push(Ticket::Message(entry));
-        self.idle.wake_one();
+        self.place(Ticket::Message(entry));
     }
 
     /// Counts a message that waits for its retry, or no longer does.
@@ -351,7 +340,7 @@ impl Queue {
         if (closed || self.watchers.load(Ordering::Relaxed) > 0) && self.room.held() == 0 {
             self.emptied.notify_waiters();
             if closed {
-                self.idle.wake_all();
+                self.wake_all();
             }
         }
     }
@@ -364,20 +353,24 @@ impl Queue {
     /// Drops the oldest message that nobody has in hand; its room passes to the new one.
     fn drop_oldest(&self) -> bool {
         loop {
-            let dropped = match self.ready.steal() {
+            // Which side has the oldest nobody can say; the one that has more has fallen behind.
+            let Some(side) = self.sides().max_by_key(|side| side.ready.len()) else {
+                return false;
+            };
+            let dropped = match side.ready.steal() {
                 Steal::Success(Ticket::Message(entry)) => Some(entry),
                 Steal::Success(Ticket::Batch(mut batch)) => {
                     let oldest = batch.next();
-                    batch.for_each(|entry| self.ready.push(Ticket::Message(entry)));
+                    batch.for_each(|entry| self.place(Ticket::Message(entry)));
                     oldest
                 }
                 Steal::Success(Ticket::Lane(lane)) => {
                     let entry = self.lanes.drop_oldest(lane);
-                    self.ready.push(Ticket::Lane(lane));
+                    self.place(Ticket::Lane(lane));
                     entry
                 }
                 Steal::Retry => continue,
-                Steal::Empty => self.steal_from_any(),
+                Steal::Empty => self.sides().find_map(SideQueue::steal_from_any),
             };
             let Some(dropped) = dropped else {
                 return false;
@@ -392,94 +385,15 @@ impl Queue {
         }
     }
 
-    /// The oldest message that some receiver took along and has not come to yet.
-    fn steal_from_any(&self) -> Option<Entry> {
-        for (_, stealer) in self.stealers.load().iter() {
-            match stealer.steal() {
-                Steal::Success(Ticket::Message(entry)) => return Some(entry),
-                Steal::Success(ticket) => self.ready.push(ticket),
-                Steal::Empty | Steal::Retry => {}
-            }
-        }
-        None
-    }
-
-    /// Takes a ticket: from the shared queue, along with some more for `local`, or else from another
-    /// receiver.
-    pub(super) fn take(&self, local: &Own<Ticket>, me: u64, batch: usize) -> Option<Ticket> {
-        loop {
-            let steal = match local.made() {
-                _ if batch <= 1 => self.ready.steal(),
-                // One that never had anything has no queue of its own.
-                None if self.ready.is_empty() => Steal::Empty,
-                _ => self.ready.steal_batch_with_limit_and_pop(self.own(local, me), batch),
-            };
-            match steal {
-                Steal::Success(ticket) => return Some(ticket),
-                Steal::Retry => {}
-                Steal::Empty => break,
-            }
-        }
-        self.steal_from_others(local, me)
-    }
-
-    fn steal_from_others(&self, local: &Own<Ticket>, me: u64) -> Option<Ticket> {
-        let own = usize::from(local.made().is_some());
-        if self.stealer_count.load(Ordering::Relaxed) <= own {
-            return None;
-        }
-        let stealers = self.stealers.load();
-        let others = stealers.iter().filter(|(owner, other)| *owner != me && !other.is_empty());
-        for (_, stealer) in others {
-            loop {
-                match stealer.steal_batch_and_pop(self.own(local, me)) {
-                    Steal::Success(ticket) => return Some(ticket),
-                    Steal::Retry => {}
-                    Steal::Empty => break,
-                }
-            }
-        }
-        None
-    }
-
-    /// A receiver's own queue, from which others can steal.
-    pub(super) fn own<'a>(&self, local: &'a Own<Ticket>, me: u64) -> &'a Worker<Ticket> {
-        local.make(|stealer| self.add_stealer(me, stealer))
-    }
-
-    fn add_stealer(&self, owner: u64, stealer: Stealer<Ticket>) {
-        let _one_change = self.stealers_change.lock();
-        let mut stealers = Vec::clone(&self.stealers.load());
-        stealers.push((owner, stealer));
-        self.stealer_count.store(stealers.len(), Ordering::Relaxed);
-        self.stealers.store(Arc::new(stealers));
-    }
-
-    pub(super) fn remove_stealer(&self, owner: u64) {
-        let _one_change = self.stealers_change.lock();
-        let mut stealers = Vec::clone(&self.stealers.load());
-        stealers.retain(|(other, _)| *other != owner);
-        self.stealer_count.store(stealers.len(), Ordering::Relaxed);
-        self.stealers.store(Arc::new(stealers));
-    }
-
     /// Takes nothing more in; receivers end when nothing is left.
     pub(super) fn close(&self) {
         self.room.close();
-        self.idle.wake_all();
-    }
-
-    pub(super) fn is_paused(&self) -> bool {
-        self.paused.load(Ordering::Acquire)
+        self.wake_all();
     }
 
     /// Whether receivers have nothing more to wait for.
     pub(super) fn is_over(&self) -> bool {
         self.room.is_closed() && self.room.held() == 0
-    }
-
-    pub(super) fn ready_is_empty(&self) -> bool {
-        self.ready.is_empty()
     }
 
     pub(super) fn dropped(&self) -> u64 {

@@ -1,6 +1,5 @@
 //! One worker's hand into a local queue.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
@@ -9,20 +8,17 @@ use std::time::Duration;
 use echo_sdk::{BaseMessage, BoxFuture, MessageStream, Offer, PublishError, Received, Topic};
 
 use super::LocalTransport;
-use super::deque::Own;
 use super::durable::Follows;
 use super::feed::due_in;
 use super::kept::Bound;
 use super::lanes::LaneId;
 use super::queue::{Batch, Entry, Queue, Ticket};
+use super::rest::Rest;
 use crate::state::{Change, CommitError};
-use crate::transport::{Lent, Receiver, Settlement, Transport};
+use crate::transport::{Lent, Receiver, Settlement, Side, Transport};
 
 /// How many messages of a lane, or from its own queue, a receiver takes before others have their turn.
 const TURN: u32 = 32;
-
-/// How many settled messages a receiver gathers before it makes their room available.
-const RELEASE_AT: usize = 32;
 
 /// How often a receiver looks for another batch before it idles; about a microsecond.
 const LOOK_OUT: u32 = 100;
@@ -44,89 +40,11 @@ pub(super) struct LocalReceiver {
     woken: bool,
 }
 
-/// What a receiver of a queue within the process took along beside the message in hand.
-pub struct Rest {
-    /// The receiver's number.
-    id: u64,
-    queue: Arc<Queue>,
-    /// Taken along from the shared queue; others may steal from it.
-    local: Own<Ticket>,
-    /// The rest of a batch, which nobody can steal from: it is kept only where handling is fast, and until a handler
-    /// waits for something.
-    behind: Option<Batch>,
-    /// Messages that are done, kept so that they are let go, and their room given back, several at a time: each
-    /// of these writes where publishers write as well.
-    settled: Vec<BaseMessage>,
-    /// How many messages are done whose room is not given back yet.
-    done: usize,
-}
-
-impl fmt::Debug for Rest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rest").field("id", &self.id).finish_non_exhaustive()
-    }
-}
-
-impl Rest {
-    fn is_empty(&self) -> bool {
-        self.behind.is_none() && self.local.is_empty()
-    }
-
-    /// The next message of the batch.
-    fn next_behind(&mut self) -> Option<BaseMessage> {
-        let batch = self.behind.as_mut()?;
-        let message = batch.next_message();
-        if batch.is_empty() {
-            self.behind = None;
-        }
-        message
-    }
-
-    /// Lets others steal the messages of a batch, which come before what was taken along already.
-    fn unpack(&mut self, batch: Batch) {
-        let local = self.queue.own(&self.local, self.id);
-        let later: Vec<Ticket> = std::iter::from_fn(|| local.pop()).collect();
-        batch.for_each(|entry| local.push(Ticket::Message(entry)));
-        later.into_iter().for_each(|ticket| local.push(ticket));
-    }
-
-    /// Wakes another receiver if there is more than this one keeps.
-    fn pass_on(&self) {
-        if !self.local.is_empty() || !self.queue.ready_is_empty() {
-            self.queue.idle.wake_one();
-        }
-    }
-
-    /// Counts a message as done; its room is given back with that of others.
-    fn count_done(&mut self) {
-        self.done += 1;
-        if self.done >= RELEASE_AT || self.is_empty() {
-            self.flush();
-        }
-    }
-
-    fn flush(&mut self) {
-        BaseMessage::let_go(self.settled.drain(..));
-        self.queue.release(std::mem::take(&mut self.done));
-    }
-
-    /// Lets other receivers have it: the message in hand takes long. What is settled makes room.
-    pub fn share(&mut self) {
-        if let Some(batch) = self.behind.take() {
-            self.unpack(batch);
-            self.pass_on();
-        }
-        self.flush();
-    }
-}
-
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl LocalReceiver {
-    pub(super) fn new(queue: Arc<Queue>) -> Self {
-        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        let (local, settled) = (Own::default(), Vec::new());
-        let rest = Rest { id, queue, local, behind: None, settled, done: 0 };
+    pub(super) fn new(queue: Arc<Queue>, side: Side) -> Self {
+        let rest = Rest::new(NEXT_ID.fetch_add(1, Ordering::Relaxed), queue, side);
         let (in_hand, handed_out, lane) = (None, false, None);
         let (batch, batched, parked, woken) = (1, false, false, false);
         Self { in_hand, handed_out, rest, batch, batched, lane, parked, woken }
@@ -134,8 +52,12 @@ impl LocalReceiver {
 
     /// Hands the next message out, if there is one.
     fn take(&mut self) -> bool {
-        if self.rest.queue.is_paused() {
-            return false;
+        let look = self.rest.queue.gate.look();
+        if look != self.rest.whole {
+            if look.is_paused() {
+                return false;
+            }
+            self.leave();
         }
         if self.in_hand.is_none() {
             self.in_hand = self.rest.behind.as_mut().and_then(Iterator::next);
@@ -153,6 +75,17 @@ impl LocalReceiver {
         message.set_attempt(message.attempt().saturating_add(1));
         self.handed_out = true;
         true
+    }
+
+    /// Gives away what this receiver keeps to itself of a queue that is not, or no longer, all its side's.
+    #[cold]
+    fn leave(&mut self) {
+        let Rest { queue, side, behind, .. } = &mut self.rest;
+        let next = self.in_hand.take().map(Ticket::Message).into_iter();
+        queue.give_back(next.chain(behind.take().map(Ticket::Batch)));
+        if let Some((lane, _)) = self.lane.take_if(|(lane, _)| !queue.is_of(*side, *lane)) {
+            queue.call_out(lane);
+        }
     }
 
     fn take_of_lane(&mut self) {
@@ -174,14 +107,15 @@ impl LocalReceiver {
                 None => {
                     let is_one = std::mem::take(&mut self.woken) || self.batched;
                     let limit = if is_one { 1 } else { self.batch };
-                    let Rest { queue, local, id, .. } = &self.rest;
-                    let Some(ticket) = queue.take(local, *id, limit) else {
+                    let Some(ticket) = self.rest.take(limit) else {
                         return;
                     };
                     self.batched = matches!(ticket, Ticket::Batch(_));
-                    self.rest.pass_on();
                     ticket
                 }
+            };
+            let Some(ticket) = self.rest.claim(ticket) else {
+                continue;
             };
             match ticket {
                 Ticket::Message(entry) => self.in_hand = Some(entry),
@@ -202,7 +136,7 @@ impl LocalReceiver {
         }
         (0..LOOK_OUT).any(|_| {
             std::hint::spin_loop();
-            !self.rest.queue.ready_is_empty()
+            !self.rest.here().ready.is_empty()
         })
     }
 
@@ -217,7 +151,6 @@ impl LocalReceiver {
             self.rest.behind = Some(batch);
         } else {
             self.rest.unpack(batch);
-            self.rest.pass_on();
         }
     }
 
@@ -265,7 +198,7 @@ impl LocalReceiver {
 
     fn unpark(&mut self) {
         if std::mem::take(&mut self.parked) {
-            self.rest.queue.idle.unpark(self.rest.id);
+            self.rest.here().idle.unpark(self.rest.id);
         }
     }
 
@@ -342,7 +275,7 @@ impl Receiver for LocalReceiver {
             return Poll::Ready(true);
         }
         self.rest.queue.room.grant_all();
-        self.rest.queue.idle.park(self.rest.id, cx.waker());
+        self.rest.here().idle.park(self.rest.id, cx.waker());
         self.parked = true;
         // What came between the first look and parking woke nobody.
         if self.take() {
@@ -454,16 +387,16 @@ impl Drop for LocalReceiver {
     fn drop(&mut self) {
         self.settle(Settlement::Again(Duration::ZERO));
         self.flush();
-        let Rest { id, queue, local, behind, .. } = &mut self.rest;
+        let Rest { id, queue, side, local, behind, .. } = &mut self.rest;
         if let Some((lane, _)) = self.lane.take() {
             queue.call_out(lane);
         }
-        queue.remove_stealer(*id);
+        queue.side(*side).remove_stealer(*id);
         let next = self.in_hand.take().into_iter().chain(behind.take().into_iter().flatten());
         queue.give_back(next.map(Ticket::Message).chain(std::iter::from_fn(|| local.pop())));
         self.unpark();
         // If it was woken for work that it now leaves to others, somebody else must come.
-        self.rest.queue.idle.wake_one();
+        self.rest.here().idle.wake_one();
     }
 }
 
@@ -476,7 +409,7 @@ pub(super) struct LocalStream {
 
 impl LocalStream {
     pub(super) fn new(slot: super::slot::LocalSlot) -> Self {
-        let mut receiver = LocalReceiver::new(Arc::clone(&slot.queue));
+        let mut receiver = LocalReceiver::new(Arc::clone(&slot.queue), Side::First);
         receiver.set_batch(TURN as usize);
         Self { receiver, _slot: slot }
     }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use crossbeam::deque::Steal;
 use echo_sdk::{BoxFuture, Received};
 
 use super::kept::Kept;
 use super::queue::{Queue, Ticket};
 use super::receiver::LocalReceiver;
-use crate::transport::{Receiver, Slot, SlotStats};
+use super::side::SideQueue;
+use crate::transport::{Receiver, Side, Slot, SlotStats};
 
 /// Counts somebody who waits for an empty queue.
 struct Watching<'a>(&'a Queue);
@@ -47,8 +47,12 @@ impl Slot for LocalSlot {
         self.queue.name()
     }
 
-    fn receiver(&self) -> Box<dyn Receiver> {
-        Box::new(LocalReceiver::new(Arc::clone(&self.queue)))
+    fn receiver_of(&self, side: Side) -> Box<dyn Receiver> {
+        Box::new(LocalReceiver::new(Arc::clone(&self.queue), side))
+    }
+
+    fn divide(&self, second: u16) {
+        self.queue.divide(second);
     }
 
     fn stats(&self) -> SlotStats {
@@ -68,17 +72,23 @@ impl Slot for LocalSlot {
     }
 
     fn has_ready(&self) -> bool {
-        !self.queue.ready.is_empty()
-            || self.queue.stealers.load().iter().any(|(_, stealer)| !stealer.is_empty())
+        self.queue.sides().any(SideQueue::has_ready)
+    }
+
+    fn has_ready_of(&self, side: Side) -> bool {
+        match side {
+            Side::First => self.queue.first.has_ready(),
+            Side::Second => self.queue.second.get().is_some_and(|second| second.has_ready()),
+        }
     }
 
     fn pause(&self) {
-        self.queue.paused.store(true, Ordering::Release);
+        self.queue.gate.pause();
     }
 
     fn resume(&self) {
-        self.queue.paused.store(false, Ordering::Release);
-        self.queue.idle.wake_all();
+        self.queue.gate.resume();
+        self.queue.wake_all();
     }
 
     fn close(&self) {
@@ -88,14 +98,16 @@ impl Slot for LocalSlot {
 
     fn take_remaining(&self) -> Vec<Received> {
         let mut entries = Vec::new();
-        loop {
-            match self.queue.ready.steal() {
-                Steal::Success(Ticket::Message(entry)) => entries.push(entry),
-                Steal::Success(Ticket::Batch(batch)) => entries.extend(batch),
-                Steal::Success(Ticket::Lane(_)) | Steal::Retry => {}
-                Steal::Empty => break,
+        self.queue.gate.settled(|_| {
+            let left = self.queue.sides().flat_map(|side| std::iter::from_fn(|| side.ready.pop()));
+            for ticket in left {
+                match ticket {
+                    Ticket::Message(entry) => entries.push(entry),
+                    Ticket::Batch(batch) => entries.extend(batch),
+                    Ticket::Lane(_) => {}
+                }
             }
-        }
+        });
         entries.extend(self.queue.lanes.drain());
         entries.extend(self.queue.delays.take(&self.queue));
         self.queue.release(entries.len());

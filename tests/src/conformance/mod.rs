@@ -19,10 +19,12 @@ pub mod effects;
 pub mod handling;
 pub mod hosts;
 pub mod load;
+pub mod moving;
 pub mod order;
 pub mod pressure;
 pub mod requests;
 pub mod retries;
+pub mod sides;
 pub mod state;
 
 use std::collections::BTreeSet;
@@ -150,6 +152,10 @@ macro_rules! sentences {
                 a_key_that_waits_for_its_retry_holds_back_itself_and_no_other,
                 a_key_keeps_its_order_when_a_receiver_is_dropped,
                 a_subscription_keeps_the_order_of_publication_whatever_the_keys;
+            sides: each_side_is_handed_its_own,
+                what_waits_goes_over_with_the_share,
+                a_key_goes_over_between_two_messages,
+                both_sides_pause_and_close;
             drops: the_oldest_is_dropped_and_counted,
                 the_newest_is_dropped_and_counted,
                 a_slot_that_drops_holds_nobody_back,
@@ -190,6 +196,7 @@ macro_rules! sentences {
             load: nothing_is_lost_between_publishers_that_come_and_receivers_that_idle,
                 keys_keep_their_order_with_many_receivers_retries_and_dropped_hands,
                 a_subscription_has_a_message_before_what_a_handler_makes_of_it;
+            moving: each_message_is_handled_once_while_the_share_changes;
         }
     };
     (pressure, $then:ident, $ground:ty) => {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use echo_bus::state::{Change, CommitError, States};
 use echo_bus::store::SharedStore;
 use echo_bus::{
-    BusError, Features, Lent, LocalTransport, Receiver, Settlement, Slot, SlotOptions, SlotStats,
-    SubscribeOptions, Transport,
+    BusError, Features, Lent, LocalTransport, Receiver, Settlement, Side, Slot, SlotOptions,
+    SlotStats, SubscribeOptions, Transport,
 };
 use echo_sdk::{
     BaseMessage, BoxFuture, Offer, Pattern, PublishError, Received, RequestError, Subscription,
@@ -117,14 +117,19 @@ impl Slot for CrashingSlot {
         self.inner.name()
     }
 
-    fn receiver(&self) -> Box<dyn Receiver> {
+    fn receiver_of(&self, side: Side) -> Box<dyn Receiver> {
         Box::new(CrashingReceiver {
-            hand: self.inner.receiver(),
+            hand: self.inner.receiver_of(side),
             slot: Arc::clone(&self.inner),
+            side,
             number: self.number,
             plan: Arc::clone(&self.plan),
             batch: 1,
         })
+    }
+
+    fn divide(&self, second: u16) {
+        self.inner.divide(second);
     }
 
     fn stats(&self) -> SlotStats {
@@ -133,6 +138,10 @@ impl Slot for CrashingSlot {
 
     fn has_ready(&self) -> bool {
         self.inner.has_ready()
+    }
+
+    fn has_ready_of(&self, side: Side) -> bool {
+        self.inner.has_ready_of(side)
     }
 
     fn pause(&self) {
@@ -159,6 +168,7 @@ impl Slot for CrashingSlot {
 struct CrashingReceiver {
     hand: Box<dyn Receiver>,
     slot: Arc<dyn Slot>,
+    side: Side,
     number: Option<usize>,
     plan: Arc<Plan>,
     batch: usize,
@@ -173,7 +183,7 @@ impl CrashingReceiver {
         });
         let dies = planned == Some(when);
         if dies {
-            self.hand = self.slot.receiver();
+            self.hand = self.slot.receiver_of(self.side);
             self.hand.set_batch(self.batch);
         }
         dies
