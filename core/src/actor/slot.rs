@@ -1,7 +1,7 @@
 //! What a slot's workers share, and what they do with a handler's answer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::time::Duration;
 
 use echo_bus::state::States;
@@ -41,6 +41,8 @@ pub(crate) struct Counters {
     pub(crate) failed: AtomicU64,
     pub(crate) dead: AtomicU64,
     pub(crate) published: AtomicU64,
+    /// By how many attempts a message may be past the most, since a version on trial had it in hand.
+    spare_attempts: AtomicU16,
 }
 
 /// What one worker has counted since it last told the slot.
@@ -71,6 +73,8 @@ pub(crate) struct SlotRuntime {
     pub(crate) states: Option<Arc<dyn States>>,
     /// The forms that the state is read and written in.
     pub(crate) forms: Arc<Forms>,
+    /// Whether the version is on trial: then no message dies of it, since the version before may get it yet.
+    pub(crate) on_trial: AtomicBool,
 }
 
 /// Settles a message that was acknowledged and has no state, where nothing is to be waited for; says whether it did.
@@ -246,19 +250,20 @@ impl SlotRuntime {
             ProcessingStatus::Acknowledged => Verdict::Commit { forwarded: false },
             ProcessingStatus::RetryLater(delay) if self.is_last(message) => {
                 let delay = echo_sdk::duration::format(delay);
-                Verdict::Dead(format!("the last attempt asked to be retried after {delay}"))
+                let reason = format!("the last attempt asked to be retried after {delay}");
+                self.dead_or_later(message, reason)
             }
             ProcessingStatus::RetryLater(delay) => Verdict::Again(delay),
             ProcessingStatus::Failed(reason) => {
                 tally.failed += 1;
-                Verdict::Dead(reason)
+                self.dead_or_later(message, reason)
             }
             ProcessingStatus::Forward(topic, forwarded) => {
                 let hops = message.hops().saturating_add(1);
                 if hops > self.delivering.max_hops {
                     let max = self.delivering.max_hops;
                     let reason = format!("forwarded to `{topic}` after {max} hops: a loop?");
-                    return Verdict::Dead(reason);
+                    return self.dead_or_later(message, reason);
                 }
                 effects.push(Received { topic, message: forwarded.with_hops(hops) });
                 Verdict::Commit { forwarded: true }
@@ -267,10 +272,12 @@ impl SlotRuntime {
     }
 
     /// Whether a message has had all of its attempts and came back from the last one unsettled. One that has come more
-    /// often than that was kept back because of its state, and is handled once that is there again.
+    /// often than that was kept back because of its state, and is handled once that is there again; as is one that a
+    /// version on trial had in hand.
     pub(super) fn is_past(&self, message: &BaseMessage) -> bool {
         match message.attempt().saturating_sub(self.delivering.max_attempts) {
             0 => false,
+            past if past <= self.counters.spare_attempts.load(Ordering::Relaxed) => false,
             1 => true,
             _ => self.states.is_none(),
         }
@@ -280,9 +287,21 @@ impl SlotRuntime {
         message.attempt() >= self.delivering.max_attempts
     }
 
+    /// Gives a message up, or has it wait for the verdict where the version is on trial: whichever version stays gets
+    /// it once more.
+    fn dead_or_later(&self, message: &BaseMessage, reason: String) -> Verdict {
+        if !self.on_trial.load(Ordering::Relaxed) {
+            return Verdict::Dead(reason);
+        }
+        let next = message.attempt().saturating_add(1);
+        let past = next.saturating_sub(self.delivering.max_attempts);
+        self.counters.spare_attempts.fetch_max(past, Ordering::Relaxed);
+        Verdict::Again(self.delivering.retry.delay(message, message.attempt()))
+    }
+
     fn failed_attempt(&self, message: &BaseMessage, error: &PluginError) -> Verdict {
         if self.is_last(message) {
-            return Verdict::Dead(error.to_string());
+            return self.dead_or_later(message, error.to_string());
         }
         let delay = self.delivering.retry.delay(message, message.attempt());
         tracing::debug!(slot = self.slot.name(), %error, ?delay, "a handler failed; retrying");

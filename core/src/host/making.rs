@@ -1,6 +1,7 @@
 //! Making a plugin, when the host starts and while it runs.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use echo_bus::{RetryPolicy, Slot, SlotOptions, Transport};
 use echo_sdk::{
@@ -148,6 +149,7 @@ impl Parts {
             states: (manifest.state != StateKind::None)
                 .then(|| self.transport.states(&manifest.name)),
             forms,
+            on_trial: AtomicBool::new(false),
         };
         let Living { actor, runtime: threads, library } = living;
         let (living, slot) = ((actor, threads), Arc::new(runtime));

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use echo_sdk::contract::system::PluginStatus;
 use echo_sdk::contract::transition::{TransitionEvent, TransitionStep};
@@ -231,6 +232,7 @@ impl Shared {
     /// The new version stays.
     async fn commit(&self, plugin: &Managed, old: Arc<Version>, told: &Told) -> TransitionEvent {
         plugin.replace();
+        plugin.current().slot.on_trial.store(false, Ordering::Relaxed);
         let new = plugin.current().file().map(Path::to_owned);
         let enabled = self.parts.config.plugins.dir.clone();
         let pointed = match (old.file().map(Path::to_owned), new) {

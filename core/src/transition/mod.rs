@@ -15,11 +15,14 @@
 //!   host that ends. Then [`Passage::roll_back`].
 //! * **A host that dies** has told nothing of a commit, and starts the old version again.
 
+mod memory;
 mod plan;
 mod record;
 mod told;
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use echo_sdk::contract::transition::TransitionStep;
@@ -107,6 +110,7 @@ impl<'a> Passage<'a> {
     /// # Errors
     /// What speaks against the new version; roll back then.
     pub(crate) async fn pass(&mut self) -> Result<(), Objection> {
+        self.new.slot.on_trial.store(true, Ordering::Relaxed);
         match self.plan.strategy {
             TransitionStrategy::Immediate => self.cut(Duration::ZERO).await?,
             TransitionStrategy::Graceful => self.cut(self.plan.patience).await?,
@@ -152,13 +156,14 @@ impl<'a> Passage<'a> {
         let mut ending = self.ending.clone();
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let unwell = unwell(self.new);
-        tokio::pin!(unwell);
+        let mut unwell = pin!(unwell(self.new));
+        let mut grown = pin!(memory::grown(self.plan.memory));
         loop {
             tokio::select! {
                 biased;
                 reason = ended(&mut ending) => return Err(Objection(reason)),
                 objection = &mut unwell => return Err(objection),
+                objection = &mut grown => return Err(objection),
                 _ = looks.tick() => {}
             }
             if Instant::now() >= until {

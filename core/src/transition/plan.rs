@@ -10,6 +10,8 @@ pub(crate) struct Plan {
     pub(crate) strategy: TransitionStrategy,
     pub(crate) trial: Duration,
     pub(crate) patience: Duration,
+    /// In bytes.
+    pub(crate) memory: u64,
 }
 
 impl Plan {
@@ -19,6 +21,7 @@ impl Plan {
             strategy: settings.strategy.unwrap_or_default(),
             trial: settings.trial.unwrap_or(Duration::from_secs(30)),
             patience: settings.patience.unwrap_or(pool.shutdown_timeout),
+            memory: settings.memory.unwrap_or(512 << 20),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use echo_core::{Host, HostError};
+use echo_sdk::contract::dead::DeadLetter;
 use echo_sdk::contract::transition::{TransitionEvent, TransitionStep};
 use echo_sdk::{Pattern, Subscription, TransitionSettings, TransitionStrategy};
 use serde_json::json;
@@ -135,5 +136,36 @@ async fn what_cannot_take_the_place_is_refused_and_nothing_changes() {
     assert!(matches!(nobody, HostError::NoSuchPlugin(_)));
     assert_eq!(host.plugins().len(), 1);
     assert!(mapped("ech8").is_empty());
+    assert!(host.shutdown().await.is_clean());
+}
+
+#[tokio::test]
+async fn nothing_dies_of_a_version_on_trial() {
+    let (old, new) = (version("ech9", "0.1.0"), version("ech9", "0.2.0"));
+    let host = Host::builder().start().await.unwrap();
+    host.load(&old.path()).await.unwrap();
+    let pattern = |text: &str| Pattern::new(text).unwrap();
+    let mut told = host.watch(&pattern("system.plugin.transition.>"), 100).await.unwrap();
+    let mut dead = host.watch(&pattern("dead.ech9.>"), 100).await.unwrap();
+    let long = settings(TransitionStrategy::Graceful, Duration::from_secs(3600));
+    host.begin_transition("ech9", Some(new.path()), long, false).unwrap();
+    for _ in 0..3 {
+        told.next().await.unwrap();
+    }
+    let wish = json!({"status": "failed", "reason": "as it was told"});
+    host.client("test").publish_data("plugin.echo.say", &wish).await.unwrap();
+    // Past the attempts that a message has otherwise.
+    let most = u64::from(host.config().delivery.max_attempts);
+    while host.plugin("ech9").unwrap().metrics.failed <= most {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(host.plugin("ech9").unwrap().metrics.dead, 0);
+    host.end_transition("ech9", "enough").unwrap();
+    let letter: DeadLetter = dead.next().await.unwrap().message.json().unwrap();
+    assert_eq!(letter.reason, "as it was told");
+    assert!(u64::from(letter.attempts) > most, "the old version had it as well");
+    let (_, last) = steps(&mut told).await;
+    assert_eq!(last.step, TransitionStep::RolledBack);
+    assert_eq!(host.plugin("ech9").unwrap().metrics.dead, 1);
     assert!(host.shutdown().await.is_clean());
 }
