@@ -329,12 +329,12 @@ impl Shared {
         let PluginTransition { plugin, library, settings, queue } = asked;
         let library = library.map(|library| self.within_folder(&library)).transpose()?;
         let Transitioning { id, queued, .. } =
-            self.begin_transition(&plugin, library, settings, queue)?;
+            self.begin_transition(&plugin, library, settings, queue, false)?;
         Ok(TransitionTaken { id, plugin, queued })
     }
 
-    fn rollback_asked(&self, plugin: String) -> Result<TransitionTaken, Fault> {
-        let id = self.end_transition(&plugin, "somebody wants the version before")?;
+    fn rollback_asked(self: &Arc<Self>, plugin: String) -> Result<TransitionTaken, Fault> {
+        let id = self.rollback(&plugin)?;
         Ok(TransitionTaken { id, plugin, queued: false })
     }
 

@@ -126,7 +126,10 @@ fn instead(records: &Records, path: &Path, manifest: &Manifest) -> Option<(Candi
     let name = &manifest.name;
     let record = records.find(name)?;
     let (_, info) = library::inspect(path).ok()?;
-    if info.hash != record.refused {
+    if record.refused.is_empty() {
+        return None;
+    }
+    if !record.refuses(&info.hash) {
         tracing::info!(
             plugin = name,
             "what a record says is not to be loaded is not enabled any more"

@@ -96,9 +96,12 @@ pub enum HostError {
         "another version of plugin `{0}` is about to take its place; wait for it, or end it with `plugin rollback`"
     )]
     Changing(String),
-    /// No other version of the plugin is about to take its place.
-    #[error("no other version of plugin `{0}` is about to take its place")]
-    NoTransition(String),
+    /// There is no version that a plugin could be rolled back to.
+    #[error(
+        "plugin `{0}` has no version before the one that runs, nor one that is about to take its place; \
+         `plugin transition` names one"
+    )]
+    NothingBefore(String),
     /// A plugin that does not run has no place that another version could take.
     #[error("plugin `{0}` does not run, so no other version can take its place; load that instead")]
     NotRunning(String),

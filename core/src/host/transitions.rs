@@ -12,15 +12,16 @@ use std::sync::atomic::Ordering;
 
 use echo_sdk::contract::system::PluginStatus;
 use echo_sdk::contract::transition::{TransitionEvent, TransitionStep};
-use echo_sdk::{Manifest, TransitionSettings};
+use echo_sdk::{Manifest, PluginError, TransitionSettings, TransitionStrategy};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::candidate::{Candidate, Source};
 use super::loading::read_apart;
 use super::{Host, HostError, Shared, failed};
+use crate::library;
 use crate::registry::{Managed, Version, initialisation_order, node};
-use crate::transition::{Ongoing, Passage, Plan, Told};
+use crate::transition::{Ongoing, Passage, Plan, RecordError, Records, Told};
 
 /// A transition that was begun; it goes on whether or not anybody waits for it.
 #[derive(Debug)]
@@ -72,15 +73,16 @@ impl Host {
         settings: TransitionSettings,
         queue: bool,
     ) -> Result<Transitioning, HostError> {
-        self.shared.begin_transition(plugin, library, settings, queue)
+        self.shared.begin_transition(plugin, library, settings, queue, false)
     }
 
-    /// Ends the transition of a plugin that goes on, so that the version before it goes on.
+    /// Has the version before go on: ends the transition of the plugin that goes on, or else begins one back to
+    /// the version that the current one followed. Gives the transition in question.
     ///
     /// # Errors
-    /// [`HostError::NoSuchPlugin`], or [`HostError::NoTransition`].
-    pub fn end_transition(&self, plugin: &str, reason: &str) -> Result<Uuid, HostError> {
-        self.shared.end_transition(plugin, reason)
+    /// [`HostError::NoSuchPlugin`], or [`HostError::NothingBefore`].
+    pub fn rollback(&self, plugin: &str) -> Result<Uuid, HostError> {
+        self.shared.rollback(plugin)
     }
 }
 
@@ -90,6 +92,8 @@ struct Change {
     library: PathBuf,
     settings: TransitionSettings,
     ongoing: Ongoing,
+    /// Whether it goes back to the version before.
+    is_back: bool,
 }
 
 impl Shared {
@@ -99,6 +103,7 @@ impl Shared {
         library: Option<PathBuf>,
         settings: TransitionSettings,
         queue: bool,
+        is_back: bool,
     ) -> Result<Transitioning, HostError> {
         let plugin = self.managed(plugin)?;
         let name = || plugin.name().to_owned();
@@ -119,7 +124,7 @@ impl Shared {
         let ongoing = Ongoing::new();
         let queued = plugin.begin(&ongoing, queue).ok_or_else(|| HostError::Changing(name()))?;
         let id = ongoing.id;
-        let change = Change { plugin, library, settings, ongoing };
+        let change = Change { plugin, library, settings, ongoing, is_back };
         let shared = Arc::clone(self);
         tasks.spawn(async move {
             let last = shared.change_version(&change).await;
@@ -130,12 +135,19 @@ impl Shared {
         Ok(Transitioning { id, queued, ended: hears_end })
     }
 
-    pub(super) fn end_transition(&self, plugin: &str, reason: &str) -> Result<Uuid, HostError> {
-        let plugin = self.managed(plugin)?;
-        let ongoing = plugin.transitions();
-        ongoing.iter().for_each(|ongoing| ongoing.end(reason));
-        let first = ongoing.first().map(|ongoing| ongoing.id);
-        first.ok_or_else(|| HostError::NoTransition(plugin.name().to_owned()))
+    pub(super) fn rollback(self: &Arc<Self>, plugin: &str) -> Result<Uuid, HostError> {
+        let ongoing = self.managed(plugin)?.transitions();
+        ongoing.iter().for_each(|ongoing| ongoing.end("somebody wants the version before"));
+        if let Some(ongoing) = ongoing.first() {
+            return Ok(ongoing.id);
+        }
+        let nothing = || HostError::NothingBefore(plugin.to_owned());
+        let records = Records::of(&self.parts.config).ok_or_else(nothing)?;
+        let record = records.find(plugin).filter(|record| record.refused.is_empty());
+        let before = records.kept_library(&record.ok_or_else(nothing)?).map_err(|_| nothing())?;
+        let strategy = Some(TransitionStrategy::Graceful);
+        let settings = TransitionSettings { strategy, ..TransitionSettings::default() };
+        Ok(self.begin_transition(plugin, Some(before), settings, false, true)?.id)
     }
 
     /// Has all transitions roll back, and waits until they have.
@@ -149,7 +161,7 @@ impl Shared {
 
     /// A transition from its start to its end.
     async fn change_version(&self, change: &Change) -> TransitionEvent {
-        let Change { plugin, library, settings, ongoing } = change;
+        let Change { plugin, library, settings, ongoing, is_back } = change;
         let _alone = Arc::clone(plugin.changing()).write_owned().await;
         let old = plugin.current();
         let transport = Arc::clone(&self.parts.transport);
@@ -162,6 +174,9 @@ impl Shared {
             Err(error) => return told.tell(TransitionStep::Refused, Some(error.to_string())),
         };
         told.tell(TransitionStep::Prepared, None);
+        if !is_back {
+            self.record(&old, &new, "was on trial when its host ended").await;
+        }
         plugin.put_beside(Some(Arc::clone(&new)));
         let mut passage = Passage::new((&old, &new), &plan, &mut told, ongoing.ending());
         let passed = match passage.pass().await {
@@ -170,12 +185,14 @@ impl Shared {
         };
         let reason = match passed {
             Ok(()) => {
-                drop(new);
-                return self.commit(plugin, old, &told).await;
+                return self.commit(plugin, (old, new), &told, *is_back).await;
             }
             Err(reason) => reason,
         };
         passage.told.tell(TransitionStep::RollingBack, Some(reason.clone()));
+        if !is_back {
+            self.record(&old, &new, &format!("was rolled back: {reason}")).await;
+        }
         let fault = passage.roll_back().await;
         plugin.put_beside(None);
         drop(old);
@@ -206,8 +223,13 @@ impl Shared {
         self.check_dependents(&manifest)?;
         let candidate = Candidate { manifest, source: Source::Library(path) };
         let new = self.parts.make_beside(candidate, setup, &old.slot).await?;
-        if let Err(error) = new.init(self.parts.config.plugins.start_timeout).await {
-            let error = failed(plugin.name(), "initialised")(error);
+        let started = match new.init(self.parts.config.plugins.start_timeout).await {
+            Ok(()) => {
+                check_state(old, &new).await.map_err(failed(plugin.name(), "given the state"))
+            }
+            Err(error) => Err(failed(plugin.name(), "initialised")(error)),
+        };
+        if let Err(error) = started {
             for fault in end(new).await {
                 tracing::warn!(%error, fault, "a version that did not start leaves something");
             }
@@ -230,23 +252,90 @@ impl Shared {
     }
 
     /// The new version stays.
-    async fn commit(&self, plugin: &Managed, old: Arc<Version>, told: &Told) -> TransitionEvent {
+    async fn commit(
+        &self,
+        plugin: &Managed,
+        (old, new): (Arc<Version>, Arc<Version>),
+        told: &Told,
+        is_back: bool,
+    ) -> TransitionEvent {
         plugin.replace();
-        plugin.current().slot.on_trial.store(false, Ordering::Relaxed);
-        let new = plugin.current().file().map(Path::to_owned);
-        let enabled = self.parts.config.plugins.dir.clone();
-        let pointed = match (old.file().map(Path::to_owned), new) {
-            (Some(old), Some(new)) => {
-                tokio::task::spawn_blocking(move || point(&enabled, &old, &new)).await.ok()
-            }
-            _ => None,
-        };
-        let unpointed = pointed.and_then(Result::err).map(|error| {
-            format!("the folder of enabled plugins still has the version before: {error}")
-        });
-        let faults: Vec<String> = unpointed.into_iter().chain(end(old).await).collect();
+        new.slot.on_trial.store(false, Ordering::Relaxed);
+        let mut faults = Vec::new();
+        if is_back {
+            self.record(&new, &old, "was rolled back").await;
+        } else {
+            faults.extend(self.settle(&new).await);
+        }
+        if faults.is_empty() {
+            new.slot.forms.store_own();
+        }
+        drop(new);
+        faults.extend(end(old).await);
         let reason = (!faults.is_empty()).then(|| faults.join("; "));
         told.tell(TransitionStep::Committed, reason)
+    }
+
+    /// Records that a host which starts from now on has `stays`, though `refused` may be enabled.
+    async fn record(&self, stays: &Arc<Version>, refused: &Version, why: &str) {
+        let (Some(records), Some(refused)) = (Records::of(&self.parts.config), &refused.library)
+        else {
+            return;
+        };
+        let (stays, refused, why) = (Arc::clone(stays), refused.hash().to_owned(), why.to_owned());
+        blocking(
+            "a host that is started anew may not have the version that this one has",
+            move || {
+                let Some(library) = &stays.library else { return Ok(()) };
+                let bytes = library.bytes().map_err(|error| error.to_string())?;
+                let placed = records.place(&stays.manifest.name, &refused, &bytes, &why);
+                placed.map(drop).map_err(|error| told_with_source(&error))
+            },
+        )
+        .await;
+    }
+
+    /// Has hosts start with a version that stays: what is enabled leads to it, and nothing is refused any more. Says
+    /// where that could not be done.
+    async fn settle(&self, new: &Version) -> Option<String> {
+        let file = new.file()?.to_owned();
+        let (name, enabled) = (new.manifest.name.clone(), self.parts.config.plugins.dir.clone());
+        let records = Records::of(&self.parts.config);
+        blocking("a host that is started anew has the version before", move || {
+            point(&enabled, &name, &file).map_err(|error| error.to_string())?;
+            let settled = records.map(|records| records.settle(&name));
+            settled.unwrap_or(Ok(())).map_err(|error| told_with_source(&error))
+        })
+        .await
+    }
+}
+
+/// Does what blocks, and tells what it means where it fails.
+async fn blocking(
+    meaning: &'static str,
+    work: impl FnOnce() -> Result<(), String> + Send + 'static,
+) -> Option<String> {
+    let done = tokio::task::spawn_blocking(work).await;
+    let fault = done.unwrap_or_else(|error| Err(error.to_string())).err()?;
+    tracing::warn!(fault, "{meaning}");
+    Some(format!("{meaning}: {fault}"))
+}
+
+fn told_with_source(error: &RecordError) -> String {
+    let source = std::error::Error::source(error).map(|source| format!(": {source}"));
+    format!("{error}{}", source.unwrap_or_default())
+}
+
+/// The most documents that are looked at before messages pass over; each is taken up as it is read anyway.
+const CHECKED: usize = 1_000;
+
+/// Whether a later version can take up the managed state that there is, and down again.
+async fn check_state(old: &Version, new: &Version) -> Result<(), PluginError> {
+    match &new.slot.states {
+        Some(states) if new.schema() > old.schema() => {
+            new.slot.forms.check(&**states, CHECKED).await.map(drop)
+        }
+        _ => Ok(()),
     }
 }
 
@@ -261,18 +350,18 @@ async fn end(version: Arc<Version>) -> Vec<String> {
     faults
 }
 
-/// Points the links in the folder of enabled plugins that lead to the old file at the new one, so that the host
-/// starts with it the next time.
-fn point(enabled: &Path, old: &Path, new: &Path) -> std::io::Result<()> {
-    let (old, new) = (old.canonicalize()?, new.canonicalize()?);
+/// Points the links in the folder of enabled plugins that lead to a library of this plugin at the new file, so that a host
+/// that is started anew has that.
+fn point(enabled: &Path, plugin: &str, new: &Path) -> std::io::Result<()> {
+    let new = new.canonicalize()?;
     let entries = match fs::read_dir(enabled) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         entries => entries?,
     };
     for entry in entries {
         let link = entry?.path();
-        let leads_to_old = link.is_symlink() && link.canonicalize().is_ok_and(|to| to == old);
-        if leads_to_old && old != new {
+        let is_other = link.is_symlink() && link.canonicalize().is_ok_and(|to| to != new);
+        if is_other && library::manifest(&link).is_ok_and(|manifest| manifest.name == plugin) {
             let fresh = enabled.join(format!(".{}", Uuid::now_v7().simple()));
             std::os::unix::fs::symlink(&new, &fresh)?;
             fs::rename(&fresh, &link)?;

@@ -40,6 +40,20 @@ struct State {
     last_look: Look,
 }
 
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            is_started: false,
+            workers: Vec::new(),
+            finishing: Vec::new(),
+            handled_before: 0,
+            computed_before: 0,
+            scaler: Scaler::default(),
+            last_look: Look { at: Instant::now(), handled: 0, computed_nanos: 0 },
+        }
+    }
+}
+
 struct Running {
     finish: Arc<Finish>,
     stats: Arc<WorkerStats>,
@@ -75,21 +89,12 @@ impl WorkerPool {
         actor: Arc<dyn Actor>,
         slot: Arc<SlotRuntime>,
     ) -> Self {
-        let state = State {
-            is_started: false,
-            workers: Vec::new(),
-            finishing: Vec::new(),
-            handled_before: 0,
-            computed_before: 0,
-            scaler: Scaler::default(),
-            last_look: Look { at: Instant::now(), handled: 0, computed_nanos: 0 },
-        };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let cores = match config.handler {
             HandlerKind::Async => cores.min(runtime.metrics().num_workers()),
             HandlerKind::Blocking => cores,
         };
-        Self { config, runtime, actor, slot, cores, state: Mutex::new(state) }
+        Self { config, runtime, actor, slot, cores, state: Mutex::default() }
     }
 
     /// Starts the least number of workers.
@@ -100,7 +105,10 @@ impl WorkerPool {
     /// Starts so many workers, as far as there may be so many.
     pub(crate) fn start_with(&self, workers: usize) {
         let mut state = self.state.lock();
-        state.is_started = true;
+        if !state.is_started {
+            // What was counted before a stop says nothing of the load now.
+            *state = State { is_started: true, ..State::default() };
+        }
         let most = self.config.max_workers.max(self.config.min_workers);
         self.resize(&mut state, workers.clamp(self.config.min_workers, most));
     }
@@ -246,7 +254,7 @@ impl State {
             workers: self.workers.len(),
             taken: self.workers.iter().filter(is_taken).count(),
             waiting,
-            handled: handled - before.handled,
+            handled: handled.saturating_sub(before.handled),
             computed: Some(Duration::from_nanos(
                 computed_nanos.saturating_sub(before.computed_nanos),
             )),

@@ -109,6 +109,11 @@ impl Version {
         self.within("export_state", Arc::clone(&self.actor).export_state()).await
     }
 
+    /// The form of its state.
+    pub(crate) fn schema(&self) -> u32 {
+        self.slot.forms.own()
+    }
+
     /// Takes a state to its own form and proves the way; takes nothing over.
     pub(crate) async fn take_up(&self, state: StateSnapshot) -> Result<StateSnapshot, PluginError> {
         self.within("state_up", Arc::clone(&self.actor).take_up(state)).await

@@ -96,13 +96,11 @@ impl Forms {
 
     /// From now on changed documents are written in this form, or in the version's own where that is an earlier one.
     /// A commit that goes on may write the one before yet.
-    #[allow(dead_code, reason = "for transitions")]
     pub(crate) fn store_in(&self, form: u32) {
         self.stored.store(form.max(FIRST), Ordering::Relaxed);
     }
 
     /// From now on changed documents are written in the version's own form.
-    #[allow(dead_code, reason = "for transitions")]
     pub(crate) fn store_own(&self) {
         self.stored.store(0, Ordering::Relaxed);
     }

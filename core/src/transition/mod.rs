@@ -111,6 +111,7 @@ impl<'a> Passage<'a> {
     /// What speaks against the new version; roll back then.
     pub(crate) async fn pass(&mut self) -> Result<(), Objection> {
         self.new.slot.on_trial.store(true, Ordering::Relaxed);
+        self.agree_on_form().await?;
         match self.plan.strategy {
             TransitionStrategy::Immediate => self.cut(Duration::ZERO).await?,
             TransitionStrategy::Graceful => self.cut(self.plan.patience).await?,
@@ -122,6 +123,24 @@ impl<'a> Passage<'a> {
         self.told.share = 100;
         self.told.tell(TransitionStep::Cut, None);
         self.judge(self.plan.trial).await
+    }
+
+    /// Has both versions store managed state in a form that both know. Where the new version is the earlier one, what is
+    /// stored already is taken down.
+    async fn agree_on_form(&self) -> Result<(), Objection> {
+        let (old, new) = (&self.old.slot.forms, &self.new.slot.forms);
+        let both = old.own().min(new.own());
+        new.store_in(both);
+        let Some(states) = self.old.slot.states.as_ref().filter(|_| old.own() > both) else {
+            return Ok(());
+        };
+        old.store_in(both);
+        // Who is at a commit just now may store the later form yet.
+        let workers = self.old.pool.size();
+        self.old.pool.stop(self.plan.patience).await;
+        self.old.pool.start_with(workers);
+        let swept = old.sweep(&**states).await;
+        swept.map(drop).map_err(refused("the old version cannot take its state down"))
     }
 
     /// Stops the old version, hands over what it remembers, and starts the new one.
@@ -142,7 +161,10 @@ impl<'a> Passage<'a> {
             return Ok(());
         };
         let form = state.schema;
-        let state = self.new.take_up(state).await;
+        let state = match self.new.schema() {
+            earlier if earlier < form => self.old.convert_state(state, earlier).await,
+            _ => self.new.take_up(state).await,
+        };
         let state = state.map_err(refused("the new version cannot take the state up"))?;
         let taken = self.new.import_state(state).await;
         taken.map_err(refused("the new version does not take the state over"))?;
@@ -176,6 +198,7 @@ impl<'a> Passage<'a> {
     pub(crate) async fn roll_back(&mut self) -> Option<String> {
         self.new.pool.stop(BACK_PATIENCE.min(self.plan.patience)).await;
         let fault = if self.has_begun { self.hand_back().await.err() } else { None };
+        self.old.slot.forms.store_own();
         if self.old.pool.size() == 0 {
             self.old.pool.start_with(self.workers);
         }
@@ -195,7 +218,10 @@ impl<'a> Passage<'a> {
         else {
             return Ok(());
         };
-        let down = self.new.convert_state(state, form).await;
+        let down = match self.new.schema() {
+            earlier if earlier < form => self.old.take_up(state).await,
+            _ => self.new.convert_state(state, form).await,
+        };
         let down: StateSnapshot =
             down.map_err(|error| went_wrong("the new version cannot take its state down", error))?;
         let taken = self.old.import_state(down).await;

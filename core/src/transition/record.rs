@@ -1,7 +1,7 @@
 //! Which enabled library is not to be loaded, and which one is in its place.
 //!
-//! A record is written before a new version gets messages, with a copy of the old version's library, and goes when the
-//! new version stays. So a host that is killed in between, or started anew after a rollback, comes up with the old version
+//! A record is written before a new version gets messages, with a copy of the old version's library. When the new version
+//! stays it refuses nothing any more, and keeps the library of the version before for whoever wants that back. So a host that is killed in between, or started anew after a rollback, comes up with the old version
 //! although the new one is enabled. It stands for the new library's content, not for its path: once something else is
 //! enabled, it says nothing any more and is removed.
 //!
@@ -31,6 +31,9 @@ const MAX_RECORD: u64 = 64 * 1024;
 /// How files begin that are being written; what has this name without a writer is left over.
 const UNFINISHED: &str = ".unfinished-";
 
+/// How many libraries a record refuses at most; the earliest are forgotten past that.
+const MAX_REFUSED: usize = 16;
+
 /// The file that writers lock.
 const LOCK: &str = ".lock";
 
@@ -52,17 +55,23 @@ pub struct RecordError {
 pub struct Record {
     /// The plugin.
     pub plugin: String,
-    /// The SHA-256 of the library that is not to be loaded, in hexadecimal digits.
-    pub refused: String,
-    /// That of the library that is loaded in its place.
+    /// The SHA-256 of each library that is not to be loaded, in hexadecimal digits, the latest last; none where the
+    /// version before was followed by one that stays.
+    pub refused: Vec<String>,
+    /// That of the library that is loaded in their place, or of the version before.
     pub kept: String,
-    /// Why: reads on from the name of the version that is not loaded, such as "was rolled back".
+    /// Why the latest is refused: reads on from its name, such as "was rolled back".
     pub why: String,
     /// When it was written.
     pub at: DateTime<Utc>,
 }
 
 impl Record {
+    /// Whether the library of this hash is not to be loaded.
+    pub fn refuses(&self, hash: &str) -> bool {
+        self.refused.iter().any(|refused| refused == hash)
+    }
+
     /// Why the library is not loaded, in words that say when that came to be.
     pub fn reason(&self) -> String {
         format!("{} ({})", self.why, self.at.to_rfc3339_opts(SecondsFormat::Secs, true))
@@ -92,8 +101,8 @@ impl Records {
     }
 
     /// From now on the library `refused`, by its hash, is not loaded for the plugin; this one is, of which the bytes are
-    /// kept. `why` reads on from the refused version's name. Blocks until that is on the disk. Whatever was recorded of the
-    /// plugin before is replaced.
+    /// kept. What was refused before stays so, but for this one. `why` reads on from the refused version's name. Blocks until
+    /// that is on the disk.
     ///
     /// # Errors
     /// [`RecordError`]; what was recorded before still holds then.
@@ -104,10 +113,15 @@ impl Records {
         old: &[u8],
         why: &str,
     ) -> Result<Record, RecordError> {
+        let kept = library::hash(old);
+        let mut all = self.find(plugin).map(|record| record.refused).unwrap_or_default();
+        all.retain(|earlier| *earlier != refused && *earlier != kept);
+        all.push(refused.to_owned());
+        all.drain(..all.len().saturating_sub(MAX_REFUSED));
         let record = Record {
             plugin: plugin.to_owned(),
-            refused: refused.to_owned(),
-            kept: library::hash(old),
+            refused: all,
+            kept,
             why: why.to_owned(),
             at: Utc::now(),
         };
@@ -120,16 +134,35 @@ impl Records {
         Ok(record)
     }
 
+    /// The new version stays: nothing is refused any more, and the library that was kept is that of the version before.
+    /// Blocks until that is on the disk.
+    ///
+    /// # Errors
+    /// [`RecordError`]; what was recorded before still holds then.
+    pub fn settle(&self, plugin: &str) -> Result<(), RecordError> {
+        let Some(mut record) = self.find(plugin) else { return Ok(()) };
+        record.refused.clear();
+        record.why = "was followed by another".to_owned();
+        record.at = Utc::now();
+        let path = self.path(plugin);
+        let settled = self.lock().and_then(|_lock| self.replace_record(&path, &record));
+        settled.map_err(|source| RecordError { plugin: plugin.to_owned(), path, source })
+    }
+
     fn write(&self, record: &Record, path: &Path, kept: &Path, old: &[u8]) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
         let _lock = self.lock()?;
         if hash_of(kept).ok().as_ref() != Some(&record.kept) {
             self.replace(kept, old)?;
         }
+        self.replace_record(path, record)?;
+        self.tidy(&record.plugin, Some(kept))
+    }
+
+    fn replace_record(&self, path: &Path, record: &Record) -> io::Result<()> {
         let mut text = serde_json::to_vec_pretty(record)?;
         text.push(b'\n');
-        self.replace(path, &text)?;
-        self.tidy(&record.plugin, Some(kept))
+        self.replace(path, &text)
     }
 
     /// The plugin's enabled library is loaded again, whichever it is. Blocks until that is on the disk.
@@ -167,7 +200,8 @@ impl Records {
             File::open(&path)?.take(MAX_RECORD).read_to_end(&mut text)?;
             let record: Record = serde_json::from_slice(&text)?;
             let hash = |text: &str| is_hash(text.as_bytes());
-            if record.plugin != plugin || !hash(&record.refused) || !hash(&record.kept) {
+            let refused = record.refused.iter().all(|refused| hash(refused));
+            if record.plugin != plugin || !refused || !hash(&record.kept) {
                 let fault = "it is of another plugin, or names no library";
                 return Err(io::Error::new(io::ErrorKind::InvalidData, fault));
             }
@@ -314,6 +348,25 @@ mod tests {
     }
 
     #[test]
+    fn what_was_refused_stays_so_until_a_version_stays() {
+        let (_state, records) = records();
+        records.place("x", &hash(b"2"), b"1", "a").unwrap();
+        let record = records.place("x", &hash(b"3"), b"1", "b").unwrap();
+        assert!(record.refuses(&hash(b"2")) && record.refuses(&hash(b"3")));
+        let back = records.place("x", &hash(b"3"), b"2", "b").unwrap();
+        assert_eq!(back.refused, [hash(b"3")], "what is kept is not refused");
+        for number in 0..40_u8 {
+            records.place("x", &hash(&[number]), b"1", "b").unwrap();
+        }
+        assert_eq!(records.find("x").unwrap().refused.len(), MAX_REFUSED);
+        records.settle("x").unwrap();
+        let settled = records.find("x").unwrap();
+        assert!(settled.refused.is_empty());
+        assert_eq!(fs::read(records.kept_library(&settled).unwrap()).unwrap(), b"1");
+        records.settle("nobody").unwrap();
+    }
+
+    #[test]
     fn projects_do_not_see_the_records_of_others() {
         let (state, records) = records();
         let other = Records::within(state.path(), Path::new("/other/plugins/enabled"));
@@ -337,7 +390,7 @@ mod tests {
             String::new(),
             "{".to_owned(),
             with(&|record| record.plugin = "y".to_owned()),
-            with(&|record| record.refused = "../../etc".to_owned()),
+            with(&|record| record.refused.push("../../etc".to_owned())),
             with(&|record| record.kept = "../x".to_owned()),
         ] {
             fs::write(&path, &text).unwrap();

@@ -1,8 +1,9 @@
 //! A version of a plugin takes another's place while messages flow.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use echo_core::{Host, HostError};
+use echo_core::{Config, Host, HostError};
 use echo_sdk::contract::dead::DeadLetter;
 use echo_sdk::contract::transition::{TransitionEvent, TransitionStep};
 use echo_sdk::{Pattern, Subscription, TransitionSettings, TransitionStrategy};
@@ -25,6 +26,30 @@ fn settings(strategy: TransitionStrategy, trial: Duration) -> TransitionSettings
     TransitionSettings { strategy, trial, interval, ..TransitionSettings::default() }
 }
 
+/// Where a host finds its plugins and keeps its state.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        let place = Self(tempfile::tempdir().unwrap());
+        std::fs::create_dir(place.enabled()).unwrap();
+        place
+    }
+
+    fn enabled(&self) -> PathBuf {
+        self.0.path().join("enabled")
+    }
+
+    /// Starts a host with what is enabled.
+    async fn host(&self) -> Host {
+        let mut config = Config::default();
+        config.plugins.dir = self.enabled();
+        config.plugins.transition.trial = Some(Duration::from_millis(1));
+        config.gateway.state_dir = Some(self.0.path().join("state"));
+        Host::builder().config(config).enabled_dir(self.enabled()).start().await.unwrap()
+    }
+}
+
 async fn steps(told: &mut Subscription) -> (Vec<TransitionStep>, TransitionEvent) {
     let mut steps = Vec::new();
     loop {
@@ -40,7 +65,8 @@ async fn steps(told: &mut Subscription) -> (Vec<TransitionStep>, TransitionEvent
 async fn versions_change_there_and_back_under_traffic() {
     const MESSAGES: u64 = 20_000;
     let versions = [version("ech5", "0.1.0"), version("ech5", "0.2.0")];
-    let host = Host::builder().start().await.unwrap();
+    let place = Place::new();
+    let host = place.host().await;
     host.load(&versions[0].path()).await.unwrap();
     let client = host.client("test");
     let mut said = host.watch(&Pattern::new("plugin.echo.said").unwrap(), 100_000).await.unwrap();
@@ -76,7 +102,8 @@ async fn versions_change_there_and_back_under_traffic() {
 #[tokio::test]
 async fn whoever_wants_the_version_before_has_it_back() {
     let (old, new) = (version("ech6", "0.1.0"), version("ech6", "0.2.0"));
-    let host = Host::builder().start().await.unwrap();
+    let place = Place::new();
+    let host = place.host().await;
     host.load(&old.path()).await.unwrap();
     let mut told =
         host.watch(&Pattern::new("system.plugin.transition.>").unwrap(), 100).await.unwrap();
@@ -97,10 +124,10 @@ async fn whoever_wants_the_version_before_has_it_back() {
     }
     let queued = host.begin_transition("ech6", Some(old.path()), long, true).unwrap();
     assert!(queued.queued);
-    host.end_transition("ech6", "the test says so").unwrap();
+    assert_eq!(host.rollback("ech6").unwrap(), begun.id);
     let (steps_left, last) = steps(&mut told).await;
     assert_eq!(steps_left, [TransitionStep::RollingBack, TransitionStep::RolledBack]);
-    assert_eq!(last.reason.as_deref(), Some("the test says so"));
+    assert_eq!(last.reason.as_deref(), Some("somebody wants the version before"));
     assert_eq!((last.from.as_str(), last.to.as_deref()), ("0.1.0", Some("0.2.0")));
     assert_eq!(host.plugin("ech6").unwrap().version, "0.1.0");
     let client = host.client("test");
@@ -110,15 +137,16 @@ async fn whoever_wants_the_version_before_has_it_back() {
     // The one that waited was told to end as well, and does as soon as it comes to its turn.
     let last = queued.ended().await.unwrap();
     assert_eq!(last.step, TransitionStep::RolledBack, "{last:?}");
-    let none = host.end_transition("ech6", "again").unwrap_err();
-    assert!(matches!(none, HostError::NoTransition(_)), "{none}");
+    let none = host.rollback("ech6").unwrap_err();
+    assert!(matches!(none, HostError::NothingBefore(_)), "{none}");
     assert!(host.shutdown().await.is_clean());
 }
 
 #[tokio::test]
 async fn what_cannot_take_the_place_is_refused_and_nothing_changes() {
     let (old, other) = (version("ech7", "0.1.0"), version("ech8", "0.1.0"));
-    let host = Host::builder().start().await.unwrap();
+    let place = Place::new();
+    let host = place.host().await;
     host.load(&old.path()).await.unwrap();
     let brief = settings(TransitionStrategy::Immediate, Duration::ZERO);
     for (library, word) in [
@@ -142,7 +170,8 @@ async fn what_cannot_take_the_place_is_refused_and_nothing_changes() {
 #[tokio::test]
 async fn nothing_dies_of_a_version_on_trial() {
     let (old, new) = (version("ech9", "0.1.0"), version("ech9", "0.2.0"));
-    let host = Host::builder().start().await.unwrap();
+    let place = Place::new();
+    let host = place.host().await;
     host.load(&old.path()).await.unwrap();
     let pattern = |text: &str| Pattern::new(text).unwrap();
     let mut told = host.watch(&pattern("system.plugin.transition.>"), 100).await.unwrap();
@@ -160,7 +189,7 @@ async fn nothing_dies_of_a_version_on_trial() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(host.plugin("ech9").unwrap().metrics.dead, 0);
-    host.end_transition("ech9", "enough").unwrap();
+    host.rollback("ech9").unwrap();
     let letter: DeadLetter = dead.next().await.unwrap().message.json().unwrap();
     assert_eq!(letter.reason, "as it was told");
     assert!(u64::from(letter.attempts) > most, "the old version had it as well");
@@ -168,4 +197,68 @@ async fn nothing_dies_of_a_version_on_trial() {
     assert_eq!(last.step, TransitionStep::RolledBack);
     assert_eq!(host.plugin("ech9").unwrap().metrics.dead, 1);
     assert!(host.shutdown().await.is_clean());
+}
+
+#[tokio::test]
+async fn a_host_starts_with_the_version_that_stays() {
+    let (old, new) = (version("ec10", "0.1.0"), version("ec10", "0.2.0"));
+    let place = Place::new();
+    let link = place.enabled().join("libec10.so");
+    std::os::unix::fs::symlink(old.path(), &link).unwrap();
+    let runs = async |host: &Host| {
+        let client = host.client("test");
+        let message = client.message_builder().data(&json!({"text": 1})).build().unwrap();
+        client.request("plugin.echo.say", message, Duration::from_secs(10)).await.unwrap();
+        host.plugin("ec10").unwrap().version
+    };
+
+    let host = place.host().await;
+    assert_eq!(runs(&host).await, "0.1.0");
+    let brief = settings(TransitionStrategy::Graceful, Duration::from_millis(1));
+    let last = host.transition("ec10", &new.path(), brief).await.unwrap();
+    assert_eq!((last.step, last.reason), (TransitionStep::Committed, None));
+    assert_eq!(std::fs::read_link(&link).unwrap(), new.path().canonicalize().unwrap());
+    host.shutdown().await;
+
+    let host = place.host().await;
+    assert_eq!(runs(&host).await, "0.2.0");
+    let pattern = Pattern::new("system.plugin.transition.>").unwrap();
+    let mut told = host.watch(&pattern, 100).await.unwrap();
+    // The file is gone; the copy that was kept is not.
+    drop(old);
+    host.rollback("ec10").unwrap();
+    let (_, last) = steps(&mut told).await;
+    assert_eq!((last.step, last.from.as_str()), (TransitionStep::Committed, "0.2.0"), "{last:?}");
+    assert_eq!(runs(&host).await, "0.1.0");
+    host.shutdown().await;
+
+    let host = place.host().await;
+    assert_eq!(std::fs::read_link(&link).unwrap(), new.path().canonicalize().unwrap());
+    assert_eq!(runs(&host).await, "0.1.0");
+    let nothing = host.rollback("ec10").unwrap_err();
+    assert!(matches!(nothing, HostError::NothingBefore(_)), "{nothing}");
+    host.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_version_that_was_rolled_back_is_not_what_a_host_starts_with() {
+    let (old, new) = (version("ec11", "0.1.0"), version("ec11", "0.2.0"));
+    let place = Place::new();
+    let link = place.enabled().join("libec11.so");
+    std::os::unix::fs::symlink(old.path(), &link).unwrap();
+    let host = place.host().await;
+    // As somebody does who enables a new version, and then finds that they do not want it.
+    std::fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(new.path(), &link).unwrap();
+    let long = settings(TransitionStrategy::Immediate, Duration::from_secs(3600));
+    let begun = host.begin_transition("ec11", Some(new.path()), long, false).unwrap();
+    host.rollback("ec11").unwrap();
+    assert_eq!(begun.ended().await.unwrap().step, TransitionStep::RolledBack);
+    host.shutdown().await;
+
+    let host = place.host().await;
+    assert_eq!(host.plugin("ec11").unwrap().version, "0.1.0");
+    let reason = &host.refused()[0].reason;
+    assert!(reason.contains("was rolled back: somebody wants the version before"), "{reason}");
+    host.shutdown().await;
 }
