@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::time::Duration;
 
 use echo_bus::state::States;
-use echo_bus::{Receiver, RetryPolicy, Settlement, Slot, Transport};
+use echo_bus::{Receiver, RetryPolicy, Settlement, Side, Slot, Transport};
 use echo_sdk::contract::dead::{self, DeadLetter};
 use echo_sdk::{
     BaseMessage, Offer, PluginError, ProcessingStatus, PublishError, Received, Topic, TopicError,
@@ -61,6 +61,8 @@ pub(super) struct Tally {
 pub(crate) struct SlotRuntime {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) slot: Arc<dyn Slot>,
+    /// The side of the slot that the version's workers take from.
+    pub(crate) side: Side,
     pub(crate) delivering: Delivering,
     pub(crate) telemetry: HostTelemetry,
     pub(crate) metrics: SlotMetrics,

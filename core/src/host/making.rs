@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use echo_bus::{RetryPolicy, Slot, SlotOptions, Transport};
+use echo_bus::{RetryPolicy, Side, Slot, SlotOptions, Transport};
 use echo_sdk::{
     Manifest, MessageTransport, PluginContext, PluginError, StateKind, WorkerPoolConfig,
 };
@@ -58,18 +58,21 @@ impl Parts {
     ) -> Result<Arc<Managed>, HostError> {
         let made = self.make(candidate, setup).await?;
         let slot = self.open_slot(&made.manifest, &made.worker_pool).await?;
-        Ok(Arc::new(Managed::new(self.version(made, slot, Arc::default()))))
+        let side = Side::default();
+        Ok(Arc::new(Managed::new(self.version(made, (slot, side), Arc::default()))))
     }
 
-    /// Makes another version of a plugin, behind the same slot as the current one.
+    /// Makes another version of a plugin, behind the same slot as the current one, on this side of it.
     pub(super) async fn make_beside(
         &self,
         candidate: Candidate,
         setup: PluginSetup,
         current: &SlotRuntime,
+        side: Side,
     ) -> Result<Arc<Version>, HostError> {
         let made = self.make(candidate, setup).await?;
-        Ok(self.version(made, Arc::clone(&current.slot), Arc::clone(&current.counters)))
+        let slot = (Arc::clone(&current.slot), side);
+        Ok(self.version(made, slot, Arc::clone(&current.counters)))
     }
 
     async fn make(&self, candidate: Candidate, setup: PluginSetup) -> Result<Made, HostError> {
@@ -127,13 +130,19 @@ impl Parts {
     }
 
     /// What was made, behind a slot.
-    fn version(&self, made: Made, slot: Arc<dyn Slot>, counters: Arc<Counters>) -> Arc<Version> {
+    fn version(
+        &self,
+        made: Made,
+        (slot, side): (Arc<dyn Slot>, Side),
+        counters: Arc<Counters>,
+    ) -> Arc<Version> {
         let Made { manifest, origin, worker_pool, telemetry, middleware, forms, living } = made;
         let delivery = &self.config.delivery;
         let retry = RetryPolicy { base: delivery.retry_base_delay, max: delivery.retry_max_delay };
         let runtime = SlotRuntime {
             transport: Arc::clone(&self.transport),
             slot,
+            side,
             delivering: Delivering {
                 max_attempts: worker_pool.max_attempts,
                 max_hops: delivery.max_hops,

@@ -189,7 +189,10 @@ impl Shared {
             }
             Err(reason) => reason,
         };
-        passage.told.tell(TransitionStep::RollingBack, Some(reason.clone()));
+        let has_begun = passage.has_begun;
+        if has_begun {
+            passage.told.tell(TransitionStep::RollingBack, Some(reason.clone()));
+        }
         if !is_back {
             self.record(&old, &new, &format!("was rolled back: {reason}")).await;
         }
@@ -198,7 +201,8 @@ impl Shared {
         drop(old);
         let faults = fault.into_iter().chain(end(new).await);
         let reason = std::iter::once(reason).chain(faults).collect::<Vec<_>>().join("; ");
-        told.tell(TransitionStep::RolledBack, Some(reason))
+        let step = if has_begun { TransitionStep::RolledBack } else { TransitionStep::Refused };
+        told.tell(step, Some(reason))
     }
 
     /// Loads and initialises the new version, and looks whether it may take the old one's place.
@@ -222,7 +226,12 @@ impl Shared {
         told.strategy = plan.strategy;
         self.check_dependents(&manifest)?;
         let candidate = Candidate { manifest, source: Source::Library(path) };
-        let new = self.parts.make_beside(candidate, setup, &old.slot).await?;
+        // Two versions at work at a time have a side each.
+        let side = match plan.strategy {
+            TransitionStrategy::Gradual => old.slot.side.other(),
+            _ => old.slot.side,
+        };
+        let new = self.parts.make_beside(candidate, setup, &old.slot, side).await?;
         let started = match new.init(self.parts.config.plugins.start_timeout).await {
             Ok(()) => {
                 check_state(old, &new).await.map_err(failed(plugin.name(), "given the state"))

@@ -137,7 +137,7 @@ impl WorkerPool {
         let (finish, stats) = (Arc::<Finish>::default(), Arc::<WorkerStats>::default());
         let worker = Worker {
             slot: Arc::clone(&self.slot),
-            receiver: self.slot.slot.receiver(),
+            receiver: self.slot.slot.receiver_of(self.slot.side),
             finish: Arc::clone(&finish),
             stats: Arc::clone(&stats),
         };
@@ -166,7 +166,7 @@ impl WorkerPool {
 
     /// Looks at the pool, once an interval.
     pub(crate) fn look(&self) -> Seen {
-        let waiting = self.slot.slot.has_ready();
+        let waiting = self.slot.slot.has_ready_of(self.slot.side);
         let mut state = self.state.lock();
         state.reap();
         let seen = state.look(waiting);

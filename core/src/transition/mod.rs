@@ -90,8 +90,8 @@ pub(crate) struct Passage<'a> {
     workers: usize,
     /// The form of the state that the old version has handed over, if it has.
     handed_over: Option<u32>,
-    /// Whether the new version has come to handle messages.
-    has_begun: bool,
+    /// Whether the new version has come to handle messages, or copies of them.
+    pub(crate) has_begun: bool,
 }
 
 impl<'a> Passage<'a> {
@@ -115,7 +115,8 @@ impl<'a> Passage<'a> {
         match self.plan.strategy {
             TransitionStrategy::Immediate => self.cut(Duration::ZERO).await?,
             TransitionStrategy::Graceful => self.cut(self.plan.patience).await?,
-            TransitionStrategy::Gradual | TransitionStrategy::BlueGreen => {
+            TransitionStrategy::Gradual => self.shift().await?,
+            TransitionStrategy::BlueGreen => {
                 let strategy = self.plan.strategy.as_str();
                 return Err(Objection(format!("the host knows no {strategy} transition yet")));
             }
@@ -153,6 +154,41 @@ impl<'a> Passage<'a> {
         Ok(())
     }
 
+    /// Has the new version get more and more of the messages, and judges it at each step.
+    async fn shift(&mut self) -> Result<(), Objection> {
+        self.workers = self.old.pool.size();
+        self.old.pool.stop(self.plan.patience).await;
+        let exported = self.old.export_state().await;
+        self.old.pool.start_with(self.workers);
+        let exported = exported.map_err(refused("the old version does not hand its state over"))?;
+        if exported.is_some() {
+            let why = "the plugin remembers something itself, of which two versions at work would each have a part; \
+                       choose another strategy, or have the plugin keep it as managed state";
+            return Err(Objection(why.to_owned()));
+        }
+        self.has_begun = true;
+        self.new.pool.start();
+        for share in self.plan.steps.clone() {
+            self.give(share);
+            self.told.tell(TransitionStep::Shifted, None);
+            self.judge(self.plan.interval).await?;
+        }
+        self.workers = self.old.pool.size();
+        self.new.pool.start_with(self.workers.max(self.new.pool.size()));
+        self.give(100);
+        self.old.pool.stop(self.plan.patience).await;
+        Ok(())
+    }
+
+    /// Has the new version get so many percent of the messages, where it stands on a side of its own.
+    fn give(&mut self, share: u8) {
+        let (old, new) = (&self.old.slot, &self.new.slot);
+        self.told.share = share;
+        if old.side != new.side {
+            new.slot.divide(plan::second(new.side, share));
+        }
+    }
+
     async fn hand_over(&mut self) -> Result<(), Objection> {
         let exported = self.old.export_state().await;
         let Some(state) =
@@ -187,22 +223,23 @@ impl<'a> Passage<'a> {
                 objection = &mut unwell => return Err(objection),
                 objection = &mut grown => return Err(objection),
                 _ = looks.tick() => {}
-            }
-            if Instant::now() >= until {
-                return Ok(());
+                () = tokio::time::sleep_until(until) => return Ok(()),
             }
         }
     }
 
     /// Has the old version go on as if there had been no other. Says what of the new one's time could not be kept.
     pub(crate) async fn roll_back(&mut self) -> Option<String> {
+        self.give(0);
+        if self.old.slot.side != self.new.slot.side && self.old.pool.size() == 0 {
+            self.old.pool.start_with(self.workers);
+        }
         self.new.pool.stop(BACK_PATIENCE.min(self.plan.patience)).await;
         let fault = if self.has_begun { self.hand_back().await.err() } else { None };
         self.old.slot.forms.store_own();
         if self.old.pool.size() == 0 {
             self.old.pool.start_with(self.workers);
         }
-        self.told.share = 0;
         fault
     }
 

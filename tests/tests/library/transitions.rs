@@ -78,8 +78,9 @@ async fn versions_change_there_and_back_under_traffic() {
             }
         }
     });
-    let strategies = [TransitionStrategy::Immediate, TransitionStrategy::Graceful];
-    for (round, strategy) in strategies.into_iter().cycle().take(20).enumerate() {
+    let strategies =
+        [TransitionStrategy::Immediate, TransitionStrategy::Graceful, TransitionStrategy::Gradual];
+    for (round, strategy) in strategies.into_iter().cycle().take(24).enumerate() {
         let next = &versions[(round + 1) % 2];
         let settings = settings(strategy, Duration::from_millis(1));
         let last = host.transition("ech5", &next.path(), settings).await.unwrap();
