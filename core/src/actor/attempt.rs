@@ -56,11 +56,13 @@ pub(super) struct Caller {
     stats: Arc<WorkerStats>,
     /// How many calls this one stands for where computing time is concerned; 0 when it is not measured.
     pub(super) weight: u64,
+    /// When the handler ended, of a call that is measured.
+    pub(super) ended: Option<Instant>,
 }
 
 impl Caller {
     pub(super) fn new(stats: Arc<WorkerStats>) -> Self {
-        Self { current: Current::default(), stats, weight: 0 }
+        Self { current: Current::default(), stats, weight: 0, ended: None }
     }
 
     /// Polls the handler of a message.
@@ -76,7 +78,9 @@ impl Caller {
         }
         let began = Instant::now();
         let answer = current::with(&mut self.current, Some(message), || handler.poll_caught(cx));
-        let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let ended = Instant::now();
+        self.ended = answer.is_ready().then_some(ended);
+        let nanos = u64::try_from((ended - began).as_nanos()).unwrap_or(u64::MAX);
         let computed = nanos.saturating_mul(self.weight);
         self.stats.computed_nanos.fetch_add(computed, Ordering::Relaxed);
         answer
@@ -104,7 +108,10 @@ impl Caller {
                 return Poll::Ready(answer);
             }
             let ending = timer.as_mut().poll(cx).map(|()| deadline.unwrap_or_default());
-            ending.map(|deadline| Ending::TimedOut(deadline).into())
+            ending.map(|deadline| {
+                self.ended = (self.weight > 0).then(Instant::now);
+                Ending::TimedOut(deadline).into()
+            })
         })
         .await
     }

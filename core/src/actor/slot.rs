@@ -12,6 +12,7 @@ use echo_sdk::{
 };
 use uuid::Uuid;
 
+use super::Measured;
 use crate::host::DeadLetters;
 use crate::middleware::{Ending, SlotMiddleware};
 use crate::state::{Forms, InHand};
@@ -53,6 +54,7 @@ pub(super) struct Tally {
     forwarded: u64,
     pub(super) retried: u64,
     pub(super) failed: u64,
+    panicked: u64,
     dead: u64,
     pub(super) published: u64,
 }
@@ -68,6 +70,8 @@ pub(crate) struct SlotRuntime {
     pub(crate) metrics: SlotMetrics,
     /// Shared by all versions of the plugin.
     pub(crate) counters: Arc<Counters>,
+    /// What this version has done, in figures that another's are held against.
+    pub(crate) measured: Arc<Measured>,
     pub(crate) dead_letters: Arc<DeadLetters>,
     /// What stands around the handler; most slots have none.
     pub(crate) middleware: Option<SlotMiddleware>,
@@ -230,6 +234,7 @@ impl SlotRuntime {
             Ending::Answered(status) => self.judge_status(status, message, effects, tally),
             Ending::Error(error) => {
                 tally.failed += 1;
+                tally.panicked += u64::from(matches!(error, PluginError::Panicked(_)));
                 self.failed_attempt(message, &error)
             }
             Ending::TimedOut(deadline) => {
@@ -423,8 +428,17 @@ impl SlotRuntime {
 
     /// Adds up what a worker has counted.
     pub(super) fn add(&self, tally: &mut Tally) {
-        let Tally { delivered, acknowledged, forwarded, retried, failed, dead, published } =
-            std::mem::take(tally);
+        let Tally {
+            delivered,
+            acknowledged,
+            forwarded,
+            retried,
+            failed,
+            panicked,
+            dead,
+            published,
+        } = std::mem::take(tally);
+        self.measured.count(delivered, failed, panicked);
         for (counted, counter, metric) in [
             (delivered, &self.counters.delivered, &self.metrics.delivered),
             (acknowledged, &self.counters.acknowledged, &self.metrics.acknowledged),

@@ -118,13 +118,16 @@ impl Worker {
         let mut shift = Shift { worker: self, plugin, caller, pace, tally };
         while poll_fn(|cx| shift.poll_next(cx)).await {
             shift.caller.weight = shift.pace.weight_of_next();
+            if shift.worker.slot.measured.asked().anything() {
+                shift.caller.weight = 1;
+            }
             let began = (shift.caller.weight > 0).then(Instant::now);
             shift.handle().await;
             // Nobody else counts here, so it need not be one step.
             let handled = shift.worker.stats.handled.load(Ordering::Relaxed) + 1;
             shift.worker.stats.handled.store(handled, Ordering::Relaxed);
             if let Some(began) = began {
-                shift.measured(began.elapsed());
+                shift.measured(began);
             }
             // A handler that never waits must not keep the thread from others.
             tokio::task::consume_budget().await;
@@ -202,9 +205,17 @@ impl<P: Plugin> Shift<'_, P> {
         slot.settle(&mut **receiver, ending, effects, state, tally).await;
     }
 
-    /// Takes note of how long a message took.
-    fn measured(&mut self, took: Duration) {
-        self.worker.slot.metrics.handling.record(took.as_secs_f64());
+    /// Takes note of how long a message took that was taken up then, and its handler.
+    fn measured(&mut self, began: Instant) {
+        let took = began.elapsed();
+        let slot = &self.worker.slot;
+        if let Some(ended) = self.caller.ended.take() {
+            slot.measured.record(ended.saturating_duration_since(began));
+        }
+        if slot.measured.asked().anything() {
+            slot.add(&mut self.tally);
+        }
+        slot.metrics.handling.record(took.as_secs_f64());
         self.worker.receiver.set_batch(self.pace.batch_after(took));
         self.worker.stats.is_quick.store(self.pace.mean < SLOW, Ordering::Relaxed);
     }

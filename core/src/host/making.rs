@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use super::candidate::{Candidate, Source};
 use super::{DeadLetters, HostError, failed};
 use crate::actor::context::PluginTransport;
-use crate::actor::{Actor, Counters, Delivering, SlotRuntime};
+use crate::actor::{Actor, Counters, Delivering, Measured, SlotRuntime};
 use crate::config::{Config, PluginSetup, state_dir};
 use crate::library::{LibraryError, LoadedLibrary, Loader};
 use crate::middleware::{Layer, SlotMiddleware};
@@ -39,6 +39,7 @@ struct Made {
     telemetry: HostTelemetry,
     middleware: Option<SlotMiddleware>,
     forms: Arc<Forms>,
+    measured: Arc<Measured>,
     living: Living,
 }
 
@@ -112,7 +113,8 @@ impl Parts {
             }
         };
         forms.bind(&living.actor).map_err(failed(name, "asked for the form of its state"))?;
-        Ok(Made { manifest, origin, worker_pool, telemetry, middleware, forms, living })
+        let measured = Arc::default();
+        Ok(Made { manifest, origin, worker_pool, telemetry, middleware, forms, measured, living })
     }
 
     async fn open_slot(
@@ -136,7 +138,8 @@ impl Parts {
         (slot, side): (Arc<dyn Slot>, Side),
         counters: Arc<Counters>,
     ) -> Arc<Version> {
-        let Made { manifest, origin, worker_pool, telemetry, middleware, forms, living } = made;
+        let Made { manifest, origin, worker_pool, telemetry, middleware, forms, measured, living } =
+            made;
         let delivery = &self.config.delivery;
         let retry = RetryPolicy { base: delivery.retry_base_delay, max: delivery.retry_max_delay };
         let runtime = SlotRuntime {
@@ -153,6 +156,7 @@ impl Parts {
             telemetry,
             metrics: SlotMetrics::new(&manifest.name),
             counters,
+            measured,
             dead_letters: Arc::clone(&self.dead_letters),
             middleware,
             states: (manifest.state != StateKind::None)

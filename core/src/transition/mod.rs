@@ -15,6 +15,10 @@
 //!   host that ends. Then [`Passage::roll_back`].
 //! * **A host that dies** has told nothing of a commit, and starts the old version again.
 
+#[allow(dead_code, reason = "for the verdict")]
+mod evidence;
+#[allow(dead_code, reason = "for the verdict")]
+mod judge;
 mod memory;
 mod plan;
 mod record;

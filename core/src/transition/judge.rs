@@ -1,0 +1,216 @@
+//! Whether a new version of a plugin does as well as the old one.
+//!
+//! [`Judge::look`] is given what both have done since the transition began, as often as one likes and for as long; it
+//! has no clock of its own. It objects to
+//!
+//! * **a panic**, at once, unless the old version panics as often: a message that nobody can handle is no fault of the
+//!   new version's;
+//! * **failed attempts**: their share is more than [`errors`](Limits::errors) above the old version's;
+//! * **slowness**: for a time that half, or 99 of 100, of the old version's attempts take at most, the share of the
+//!   new version's attempts that take [`latency`](Limits::latency) times as long is larger than the old version's share
+//!   above that time by more than a margin. Whoever takes at most so many times as long never exceeds it.
+//!
+//! Of versions that are equal the last two together are wrong about one in a hundred at most, all looks together; how
+//! is said in [`evidence`](super::evidence). The figures of both are compared for the same time where the old version
+//! works beside the new one, and with those of before where it does not.
+
+use super::Objection;
+use super::evidence::{Count, Evidence, Pair};
+use crate::actor::{BUCKETS, Figures, Times, first_from, shortest_of};
+
+/// The chance to object to failed attempts, and to slowness, of a version that is as good as the old one.
+const ALPHA: f64 = 0.005;
+
+/// So many attempts of both are compared at once, at least.
+const LEAST: u64 = 8;
+
+/// Where the new version makes so many times as many attempts as the old one, that one is not beside it.
+const ALONE: u64 = 16;
+
+/// So many first attempts of the new version may take long: its code is new to the machine.
+const WARM_UP: u64 = 100;
+
+/// What is allowed of a new version.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Limits {
+    /// By how much, 0 to 1, the share of attempts that fail may be above the old version's.
+    pub(crate) errors: f64,
+    /// How many times as long as with the old version handling may take.
+    pub(crate) latency: f64,
+}
+
+/// Judges one new version.
+#[derive(Debug)]
+pub(crate) struct Judge {
+    limits: Limits,
+    before: Figures,
+    /// What was compared so far.
+    old: Figures,
+    new: Figures,
+    errors: Evidence,
+    /// What the new version had done once it was warm.
+    warm: Option<Figures>,
+    slowness: [Slowness; 2],
+}
+
+/// Whether a part of the attempts takes too long.
+#[derive(Debug)]
+struct Slowness {
+    /// The share of the old version's attempts that takes at most the time that is looked at.
+    share: f64,
+    evidence: Evidence,
+    /// From which buckets on an attempt of the old, and of the new version, takes long.
+    from: Option<(usize, usize)>,
+}
+
+impl Slowness {
+    fn new(share: f64, margins: [f64; 2]) -> Self {
+        Self { share, evidence: Evidence::new(ALPHA / 2.0, margins, BUCKETS), from: None }
+    }
+
+    /// What is looked at, as the old version's attempts so far suggest.
+    fn choose(&self, known: &Times, latency: f64) -> Option<(usize, usize)> {
+        let old = known.bucket_at(self.share)? + 1;
+        let new = first_from(shortest_of(old) as f64 * latency)?;
+        (old < BUCKETS).then_some((old, new))
+    }
+
+    /// Takes in what both did after this was known of them; says whether it is too slow.
+    fn add(&mut self, (did, past): (Both<'_>, Both<'_>), known: &Times, latency: f64) -> bool {
+        let Some(from) = self.choose(known, latency) else { return false };
+        if self.from.replace(from) != Some(from) {
+            self.evidence.restate(past.longer(from));
+        }
+        self.evidence.add(did.longer(from), longer(known, from.0))
+    }
+}
+
+/// Times of both versions.
+#[derive(Clone, Copy)]
+struct Both<'a> {
+    new: &'a Times,
+    old: &'a Times,
+}
+
+impl Both<'_> {
+    fn longer(self, (old, new): (usize, usize)) -> Pair {
+        Pair { new: longer(self.new, new), old: longer(self.old, old) }
+    }
+}
+
+fn longer(times: &Times, from: usize) -> Count {
+    Count { of: times.count(), happened: times.from(from) }
+}
+
+fn failed(figures: &Figures) -> Count {
+    Count { of: figures.attempts, happened: figures.failed.min(figures.attempts) }
+}
+
+impl Judge {
+    /// Judges by what the old version did `before` as well, where that is known.
+    pub(crate) fn new(limits: Limits, before: Option<Figures>) -> Self {
+        Self {
+            limits,
+            before: before.unwrap_or_default(),
+            old: Figures::default(),
+            new: Figures::default(),
+            errors: Evidence::new(ALPHA, [limits.errors; 2], 1),
+            warm: None,
+            slowness: [Slowness::new(0.5, [0.05, 0.05]), Slowness::new(0.99, [0.02, 0.05])],
+        }
+    }
+
+    /// Looks at what both have done since the transition began; says what speaks against the new version, if
+    /// anything does.
+    pub(crate) fn look(&mut self, old: &Figures, new: &Figures) -> Option<Objection> {
+        if let Some(objection) = self.panics(old, new) {
+            return Some(objection);
+        }
+        let (mut did_old, did_new) = (old.since(&self.old), new.since(&self.new));
+        let is_alone = did_old.attempts < LEAST && did_old.attempts * ALONE < did_new.attempts;
+        if did_new.attempts < LEAST || (did_old.attempts < LEAST && !is_alone) {
+            return None;
+        }
+        let known = self.before.and(&self.old);
+        if is_alone {
+            did_old = Figures::default();
+        }
+        let did = Pair { new: failed(&did_new), old: failed(&did_old) };
+        let fails = self.errors.add(did, failed(&known));
+        let is_slow = self.times(&did_old, &did_new, &known);
+        (self.old, self.new) = (old.clone(), new.clone());
+        if fails {
+            return Some(self.objection(Fault::Fails));
+        }
+        is_slow.map(|share| self.objection(Fault::Slow { share, latency: self.limits.latency }))
+    }
+
+    fn panics(&self, old: &Figures, new: &Figures) -> Option<Objection> {
+        let known = self.before.and(old);
+        let often = u128::from(new.panicked) * u128::from(known.attempts)
+            > 2 * u128::from(known.panicked) * u128::from(new.attempts);
+        let panics = new.panicked > known.panicked && (often || known.attempts == 0);
+        panics.then(|| Fault::Panics.said(&known, new))
+    }
+
+    /// The share of the attempts that takes too long, if one does.
+    fn times(&mut self, old: &Figures, new: &Figures, known: &Figures) -> Option<f64> {
+        if self.new.times.count() < WARM_UP {
+            return None;
+        }
+        let warm = self.warm.get_or_insert_with(|| self.new.clone());
+        let past = self.new.since(warm);
+        let did = Both { new: &new.times, old: &old.times };
+        let past = Both { new: &past.times, old: &self.old.times };
+        let latency = self.limits.latency;
+        let slow = self.slowness.iter_mut().map(|slowness| {
+            slowness.add((did, past), &known.times, latency).then_some(slowness.share)
+        });
+        slow.reduce(Option::or).flatten()
+    }
+
+    fn objection(&self, fault: Fault) -> Objection {
+        // Beside it where it was, since the times may be others now.
+        let old = if self.old.attempts > 0 { &self.old } else { &self.before };
+        fault.said(old, &self.new)
+    }
+}
+
+/// What speaks against a new version.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fault {
+    Panics,
+    Fails,
+    Slow { share: f64, latency: f64 },
+}
+
+impl Fault {
+    /// Says so in a sentence with the figures.
+    fn said(self, old: &Figures, new: &Figures) -> Objection {
+        let part = |figures: &Figures, of: u64| {
+            let share = of as f64 * 100.0 / figures.attempts.max(1) as f64;
+            format!("{of} of {} attempts ({share:.1} %)", figures.attempts)
+        };
+        Objection(match self {
+            Self::Panics => {
+                let (new, old) = (part(new, new.panicked), part(old, old.panicked));
+                format!("the new version panicked at {new}, the old one at {old}")
+            }
+            Self::Fails => {
+                let (new, old) = (part(new, new.failed), part(old, old.failed));
+                format!("the new version failed at {new}, the old one at {old}")
+            }
+            Self::Slow { share, latency } => {
+                let time = |figures: &Figures| figures.times.quantile(share).unwrap_or_default();
+                let (part, new, old) = ((share * 100.0).round(), time(new), time(old));
+                format!(
+                    "the new version takes more than {latency} times as long: \
+                     {part} of 100 attempts took up to {new:.1?}, with the old one up to {old:.1?}"
+                )
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
