@@ -29,7 +29,7 @@ const WORKSHOP: &str = "plugins/workshop/";
 
 /// Which of our own crates each of them may depend on. The crates on top put everything together,
 /// so they may depend on all; plugins have an invariant of their own.
-const DIRECTION: [(&str, &[&str]); 9] = [
+const DIRECTION: [(&str, &[&str]); 10] = [
     ("echo-sdk", &[]),
     ("echo-toml", &[]),
     ("echo-log", &[]),
@@ -38,6 +38,7 @@ const DIRECTION: [(&str, &[&str]); 9] = [
     ("echo-suite", &["echo-sdk", "echo-toml"]),
     ("echo-core", &["echo-sdk", "echo-toml", "echo-bus"]),
     ("echo-gateway", &["echo-sdk", "echo-bus", "echo-core"]),
+    ("echo-test-ledger", &["echo-sdk"]),
     ("echo-test-runtime", &["echo-sdk"]),
 ];
 const ON_TOP: [&str; 3] = ["echo-bench", "echo-core-cli", "echo-tests"];
