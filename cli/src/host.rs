@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use echo_core::config::{Config, PluginSettingsError};
 use echo_core::schema::Schemas;
-use echo_core::{Host, HostError, ShutdownReport};
+use echo_core::{Host, HostBuilder, HostError, ShutdownReport};
 use tokio::time::timeout;
 
 use crate::commands::Setup;
@@ -22,10 +22,25 @@ pub const CLIENT: &str = "echo-core";
 /// # Errors
 /// [`Failure`] when a plugin cannot be started as configured.
 pub async fn start(setup: &Setup<'_>, config: Config) -> Result<Host, Failure> {
+    start_with(setup, config, Host::builder()).await
+}
+
+/// Starts a host that follows what becomes of the folder of enabled plugins.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_watching(setup: &Setup<'_>, config: Config) -> Result<Host, Failure> {
+    start_with(setup, config, Host::builder().watching()).await
+}
+
+async fn start_with(
+    setup: &Setup<'_>,
+    config: Config,
+    builder: HostBuilder,
+) -> Result<Host, Failure> {
     let [orchestrator, process, container] = crate::builtin::manifests();
     let schemas = Arc::new(Schemas::load(&config.schemas).map_err(Failure::usage)?);
-    let mut builder =
-        Host::builder().telemetry(setup.telemetry.exports()).schemas(Arc::clone(&schemas));
+    let mut builder = builder.telemetry(setup.telemetry.exports()).schemas(Arc::clone(&schemas));
     if let Some(transport) = transport::connect(&config, &schemas).await? {
         builder = builder.transport(transport);
     }

@@ -377,3 +377,25 @@ fn streams_are_told_when_the_host_ends() {
     let (message, end) = (all.find("event: some.topic\n").unwrap(), all.find("event: $end\n"));
     assert!(end.is_some_and(|end| message < end) && all.contains("\"closing\""), "{all}");
 }
+
+#[test]
+fn the_folder_of_plugins_is_followed_unless_the_configuration_says_otherwise() {
+    for config in ["watch = false", "enabled = false"] {
+        let folder = Folder::new();
+        folder.write("echo-core.toml", &format!("[plugins]\n{config}\n"));
+        let mut host = Host::start(&folder, &[]);
+        let open = host.running().open();
+        assert!(!open.iter().any(|it| it.contains("inotify")), "{config}: {open:?}");
+    }
+    let folder = Folder::new();
+    let mut host = Host::start(&folder, &[]);
+    let open = host.running().open();
+    assert!(open.iter().any(|it| it.contains("inotify")), "{open:?}");
+    let mut told = Running::start(&folder, &["subscribe", "system.plugin.refused"]);
+    told.until("listening");
+    folder.write("plugins/enabled/notes.so", "no library");
+    let refused = lines(&told.until_out("topic")).remove(0);
+    let reason = refused["message"]["data"]["reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("notes.so") && reason.contains("no ELF file"), "{reason}");
+    assert_eq!(host.end().code, 0);
+}

@@ -59,7 +59,7 @@ pub enum PluginCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Puts a built library into plugins/enabled, from where hosts load it.
+    /// Puts a built library into plugins/enabled, from where hosts load it; in place of one that runs it takes that one's.
     Activate {
         /// The plugin.
         name: String,
@@ -90,7 +90,7 @@ pub enum PluginCommand {
     Resume(PluginOrderArgs),
     /// Has a plugin of a running host forget what it remembers.
     Reset(PluginOrderArgs),
-    /// Takes a library out of plugins/enabled.
+    /// Takes a library out of plugins/enabled; hosts that run unload it.
     Deactivate {
         /// The plugin.
         name: String,

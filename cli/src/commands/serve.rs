@@ -30,7 +30,7 @@ pub async fn serve(setup: &Setup<'_>, args: ServeArgs) -> CommandResult {
     // What stands in the way of the doors is known before anything is started.
     let doors = Doors::prepare(&config)?;
     let host = tokio::select! {
-        host = host::start(setup, config) => Arc::new(host?),
+        host = host::start_watching(setup, config) => Arc::new(host?),
         _ = interrupts.next() => return Ok(Exit::Interrupted),
     };
     let report = HostReport::new(&host, setup.telemetry.prometheus_renderer());

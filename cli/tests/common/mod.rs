@@ -146,6 +146,13 @@ impl Running {
         wait_for(&mut self.stdout, wanted, &mut self.seen)
     }
 
+    /// What is open in it: where the links of its file descriptors lead.
+    pub fn open(&self) -> Vec<String> {
+        let folder = fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+        let links = folder.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        links.map(|link| link.to_string_lossy().into_owned()).collect()
+    }
+
     /// Sends a signal, by its name.
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();

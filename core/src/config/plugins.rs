@@ -18,6 +18,8 @@ pub struct PluginsConfig {
     pub enabled: bool,
     /// The folder whose plugin libraries are loaded, seen from the working folder.
     pub dir: PathBuf,
+    /// Whether a host that stays follows what becomes of that folder.
+    pub watch: bool,
     /// How long a plugin may take to be made, and how long to initialise; past that it is given up.
     #[serde(with = "duration")]
     #[schemars(schema_with = "duration::schema")]
@@ -35,6 +37,7 @@ impl Default for PluginsConfig {
         Self {
             enabled: true,
             dir: PathBuf::from("plugins/enabled"),
+            watch: true,
             start_timeout: Duration::from_secs(30),
             worker_pool: PoolSettings::default(),
             transition: TransitionSettings::default(),

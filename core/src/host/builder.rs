@@ -10,6 +10,7 @@ use echo_sdk::{BaseMessage, Manifest, Plugin, PluginContext, PluginError};
 use super::candidate::{BuiltIn, Candidate, find_libraries, for_nobody};
 use super::local_bus;
 use super::starting::Starting;
+use super::watching::Watching;
 use super::{Host, HostError};
 use crate::actor::{Actor, contained};
 use crate::config::Config;
@@ -24,6 +25,7 @@ pub struct HostBuilder {
     config: Config,
     exports: Exports,
     enabled_dir: Option<PathBuf>,
+    watching: bool,
     transport: Option<Arc<dyn Transport>>,
     candidates: Vec<Candidate>,
     middleware: Vec<Layer>,
@@ -60,6 +62,13 @@ impl HostBuilder {
     /// Loads the plugin libraries of this folder as well.
     pub fn enabled_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.enabled_dir = Some(dir.into());
+        self
+    }
+
+    /// Follows what becomes of that folder while the host runs, unless `plugins.watch` of the configuration is off: what
+    /// is enabled is loaded, what is not any more is unloaded, and another version takes the place of the one that runs.
+    pub fn watching(mut self) -> Self {
+        self.watching = true;
         self
     }
 
@@ -106,12 +115,22 @@ impl HostBuilder {
         }
         let mut candidates = self.candidates;
         let mut starting = Starting::new(self.config, self.exports, bus, self.middleware, schemas);
+        let watched = self
+            .enabled_dir
+            .as_deref()
+            .filter(|_| self.watching && starting.config().plugins.watch);
+        // From now on, so that nothing changes unseen between this look and the first of those to come.
+        let watching = watched.and_then(Watching::begin);
         let (libraries, refused) = find_libraries(starting.config(), self.enabled_dir.as_deref());
         refused.into_iter().for_each(|refused| starting.refuse(refused));
         candidates.extend(libraries);
         let nobody = for_nobody(starting.config(), &candidates);
         nobody.into_iter().for_each(|refused| starting.refuse(refused));
-        starting.run(candidates).await
+        let mut host = starting.run(candidates).await?;
+        if let Some(watching) = watching {
+            host.watch_enabled(watching);
+        }
+        Ok(host)
     }
 }
 

@@ -124,11 +124,8 @@ fn named(path: &Path, id: Option<&str>) -> Result<Manifest, String> {
 /// A record of a library that is not enabled any more is removed.
 fn instead(records: &Records, path: &Path, manifest: &Manifest) -> Option<(Candidate, Refused)> {
     let name = &manifest.name;
-    let record = records.find(name)?;
+    let record = records.find(name).filter(|record| !record.refused.is_empty())?;
     let (_, info) = library::inspect(path).ok()?;
-    if record.refused.is_empty() {
-        return None;
-    }
     if !record.refuses(&info.hash) {
         tracing::info!(
             plugin = name,
@@ -183,7 +180,7 @@ pub(super) fn for_nobody(config: &Config, candidates: &[Candidate]) -> Vec<Refus
 }
 
 /// The files of a folder, by name, those that begin with a dot aside; a folder that is not there is empty.
-fn entries(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+pub(super) fn entries(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
     let listing = match fs::read_dir(dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         listing => listing?,

@@ -13,6 +13,7 @@ mod making;
 mod shutdown;
 mod starting;
 mod transitions;
+mod watching;
 
 use std::fmt;
 use std::sync::Arc;

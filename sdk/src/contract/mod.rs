@@ -151,7 +151,7 @@ topic_list! {
     Event service::DIED, service::ServiceDied, "A service ended by itself after it was ready.";
     Event service::STOPPED, service::ServiceStopped, "A service was stopped and removed.";
     Event "system.plugin.<state>", system::PluginEvent, "A plugin has come into a state of its life.";
-    Event system::PLUGIN_REFUSED, system::PluginRefused, "A library or manifest was not taken, and why.";
+    Event system::PLUGIN_REFUSED, system::PluginRefused, "What is enabled, or was, is not what runs, and why.";
     Event system::PLUGIN_QUARANTINED, system::PluginQuarantined, "A library could not be taken out of memory, and why.";
     Event system::POOL_SCALED, system::PoolScaled, "A worker pool has grown or shrunk.";
     Event system::HOST_READY, system::HostEvent, "All plugins run.";

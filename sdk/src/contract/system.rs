@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-/// A library or manifest was not taken.
+/// What is enabled, or was, is not what runs: a library was not taken, or one that is not enabled any more stays.
 pub const PLUGIN_REFUSED: &str = "system.plugin.refused";
 /// A library could not be taken out of memory.
 pub const PLUGIN_QUARANTINED: &str = "system.plugin.quarantined";
@@ -75,11 +75,11 @@ pub struct PluginEvent {
     pub reason: Option<String>,
 }
 
-/// A library or manifest was not taken.
+/// What is enabled, or was, is not what runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PluginRefused {
-    /// The file.
+    /// The file that is enabled, or was.
     pub file: String,
     /// Why: one sentence.
     pub reason: String,

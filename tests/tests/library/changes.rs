@@ -18,7 +18,7 @@ async fn say(client: &PluginContext, data: Value) -> Value {
 }
 
 /// A copy of the model plugin that depends on another.
-fn needing(name: &str, needed: &str) -> Copy {
+pub fn needing(name: &str, needed: &str) -> Copy {
     Copy::of(echo(), |bytes| {
         let from = "\"description\": \"Says again what it is told, and answers with the status that it is asked for.\"";
         let mut to =

@@ -14,3 +14,4 @@ mod refused;
 mod runtime;
 mod transitions;
 mod unloading;
+mod watched;

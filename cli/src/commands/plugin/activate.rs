@@ -51,17 +51,17 @@ impl From<ActivateError> for Failure {
     }
 }
 
-/// Links a library into plugins/enabled.
+/// Links a library into plugins/enabled, from where hosts load it: those that run and follow the folder now, others when they start.
 pub fn activate(output: &Output, layout: &Layout, name: &str, profile: Profile) -> CommandResult {
     let link = enable(layout, name, profile)?;
-    output.say(format_args!("{} is enabled; hosts load it when they start", layout.shown(&link)));
+    output.say(format_args!("{} is enabled; hosts load it", layout.shown(&link)));
     Ok(Exit::Success)
 }
 
 /// Removes the link from plugins/enabled.
 pub fn deactivate(output: &Output, layout: &Layout, name: &str) -> CommandResult {
     disable(layout, name)?;
-    output.say(format_args!("{name} is no longer enabled; its library stays"));
+    output.say(format_args!("{name} is no longer enabled; hosts unload it, its library stays"));
     Ok(Exit::Success)
 }
 
