@@ -114,15 +114,11 @@ impl<'a> Following<'a> {
     fn end_with(&mut self, event: &TransitionEvent) -> bool {
         let Some(began) = self.open.get_mut(&event.id) else { return false };
         *began |= event.step == TransitionStep::Started;
-        // One that was going on before it was to be rolled back ends with that.
-        let rolled_back = self.wanted == Wanted::VersionBefore && !*began;
+        // One that was going on already when the version before was wanted is not to come to another.
+        let to_stay = self.wanted == Wanted::NewVersion || *began;
         if event.step.is_last() {
             self.open.remove(&event.id);
-            self.is_well &= match event.step {
-                TransitionStep::Committed => true,
-                TransitionStep::RolledBack => rolled_back,
-                _ => false,
-            };
+            self.is_well &= (event.step == TransitionStep::Committed) == to_stay;
         }
         true
     }
@@ -157,6 +153,9 @@ mod tests {
     #[test]
     fn a_rollback_ends_a_transition_or_is_one() {
         assert!(ends(Wanted::VersionBefore, &[RollingBack, RolledBack]));
+        assert!(ends(Wanted::VersionBefore, &[Refused]));
+        // The order came too late.
+        assert!(!ends(Wanted::VersionBefore, &[Committed]));
         assert!(ends(Wanted::VersionBefore, &[Started, Cut, Committed]));
         assert!(!ends(Wanted::VersionBefore, &[Started, Cut, RollingBack, RolledBack]));
         assert!(!ends(Wanted::VersionBefore, &[Started, Refused]));
