@@ -2,8 +2,8 @@
 //!
 //! In a `console` block a line after `$ ` is a command of a shell; each line below it has to be among what the command
 //! prints, with `…` for anything. A command that ends in `&` goes on until `kill %1`. In `console fails` the command does
-//! not succeed. A `toml` block is the file that its first line names. A `rust` or `json` block stands somewhere in what was
-//! written before, as it is.
+//! not succeed. A `toml` block is the file that its first line names, and so is a `rust` block whose first line names one. Any
+//! other `rust` or `json` block stands somewhere in what was written before, as it is.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test whose surroundings fail has failed")]
 
@@ -116,6 +116,11 @@ impl Reader {
         }
     }
 
+    /// Writes the file whose name is the rest of a block's first line.
+    fn writes(&self, rest: &str, text: &str) {
+        fs::write(self.project.0.join(rest.lines().next().unwrap()), text).unwrap();
+    }
+
     fn finds(&self, excerpt: &str) {
         let written = files(&self.project.0.join("plugins/workshop"));
         let found = written.iter().any(|file| fs::read_to_string(file).unwrap().contains(excerpt));
@@ -142,9 +147,9 @@ fn a_reader_comes_from_nothing_to_plugins_that_run() {
                     typed += 1;
                 }
             }
-            "toml" => {
-                let name = text.lines().next().unwrap().strip_prefix("# ").unwrap();
-                fs::write(reader.project.0.join(name), &text).unwrap();
+            "toml" => reader.writes(text.strip_prefix("# ").unwrap(), &text),
+            "rust" if text.starts_with("// plugins/") => {
+                reader.writes(text.strip_prefix("// ").unwrap(), &text);
             }
             "rust" | "json" => reader.finds(&text),
             other => panic!("what is a block of `{other}`?"),
