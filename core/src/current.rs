@@ -10,8 +10,9 @@
 use std::cell::Cell;
 use std::ptr::NonNull;
 
-use echo_sdk::{BaseMessage, Received, Topic, TraceContext};
+use echo_sdk::{BaseMessage, PluginError, ProcessingStatus, Received, Topic, TraceContext};
 
+use crate::actor::Ended;
 use crate::state::InHand;
 use crate::telemetry::TraceScope;
 
@@ -29,6 +30,21 @@ pub(crate) struct Current {
     pub(crate) trace: Option<TraceScope>,
     /// The message itself, where the plugin has middleware.
     pub(crate) handled: Option<BaseMessage>,
+    /// What is noted of the handling where two versions are compared.
+    pub(crate) compared: Option<Box<Compared>>,
+}
+
+/// What is noted of a handling that is compared with another version's.
+#[derive(Debug, Default)]
+pub(crate) struct Compared {
+    /// It is the handling of the version that is to be compared: nothing of it may be seen outside.
+    pub(crate) is_shadow: bool,
+    /// What the handler published at once.
+    pub(crate) at_once: Vec<Received>,
+    /// The message as the handler got it and how it ended, where the plugin has middleware.
+    pub(crate) handled: Option<(BaseMessage, Ended)>,
+    /// It wanted something that only a handling that counts can have.
+    pub(crate) asked: bool,
 }
 
 /// What [`with`] was lent, for as long as it runs.
@@ -112,6 +128,32 @@ pub(crate) fn state<R>(f: impl FnOnce(&mut InHand, &BaseMessage) -> R) -> Option
         _ => None,
     })
     .flatten()
+}
+
+/// Takes note that the handler at work here published something at once.
+pub(crate) fn note_at_once(topic: &Topic, message: &BaseMessage) {
+    let (topic, message) = (topic.clone(), message.clone());
+    note(|compared| compared.at_once.push(Received { topic, message }));
+}
+
+/// Takes note of what the handler at work here got, and answers.
+pub(crate) fn note_handled(message: &BaseMessage, answer: &Result<ProcessingStatus, PluginError>) {
+    note(|compared| compared.handled = Some((message.clone(), answer.into())));
+}
+
+/// Takes note that the handler at work here wants something that only a handling that counts can have.
+pub(crate) fn ask() {
+    note(|compared| compared.asked = true);
+}
+
+fn note(f: impl FnOnce(&mut Compared)) {
+    look(|current, _| current.compared.as_deref_mut().map(f));
+}
+
+/// Whether nothing of what the handler at work here does may be seen outside.
+pub(crate) fn is_shadow() -> bool {
+    look(|current, _| current.compared.as_ref().is_some_and(|compared| compared.is_shadow))
+        .unwrap_or(false)
 }
 
 /// Says which message is in hand, or that none is any more.

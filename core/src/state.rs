@@ -16,7 +16,7 @@ use echo_bus::state::{Change, Document, Entries, Origin, States};
 use echo_sdk::{BoxFuture, StateAccess, StateError, StateKind};
 
 use crate::current;
-pub(crate) use forms::{FormError, Forms};
+pub(crate) use forms::{FormError, Forms, of_plugin};
 
 /// What is known of the state of the message in hand.
 #[derive(Debug, Default)]
@@ -29,6 +29,19 @@ pub(crate) struct InHand {
     fault: Option<Box<FormError>>,
     /// How often in a row somebody else was quicker to change it.
     pub(crate) conflicts: u16,
+    /// Where the handling is compared with another version's, the state that this one has read, if it has.
+    lent: Option<Option<Entries>>,
+}
+
+/// A state as a handler saw it and left it.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    /// As it was stored.
+    stored: Entries,
+    /// As the handler found it, in its version's form.
+    pub(crate) before: Entries,
+    /// As the handler left it, likewise.
+    pub(crate) after: Entries,
 }
 
 /// A state that was read.
@@ -96,6 +109,45 @@ impl InHand {
         self.fault.take().map(|fault| *fault)
     }
 
+    /// The state as the handler saw it and left it, if it asked for it.
+    ///
+    /// # Errors
+    /// There was none for it.
+    pub(crate) fn seen(&self) -> Result<Option<Seen>, ()> {
+        match &self.opened {
+            _ if self.fault.is_some() => Err(()),
+            None => Ok(None),
+            Some(opened) if opened.is_taken => Err(()),
+            Some(opened) => {
+                let stored = opened.base.entries.clone();
+                let before = opened.read.as_ref().unwrap_or(&stored).clone();
+                Ok(Some(Seen { stored, before, after: opened.entries().clone() }))
+            }
+        }
+    }
+
+    /// Has the handler find the state that another version's has seen, and no other.
+    pub(crate) fn lend(&mut self, seen: Option<&Seen>) {
+        self.lent = Some(seen.map(|seen| seen.stored.clone()));
+    }
+
+    /// What the handler has left in another's place, in this form.
+    ///
+    /// # Errors
+    /// It cannot be read in the version's own form, or not be written in the other.
+    pub(crate) async fn left(
+        &mut self,
+        forms: &Forms,
+        form: u32,
+    ) -> Result<Option<Entries>, FormError> {
+        if let Some(fault) = self.take_fault() {
+            return Err(fault);
+        }
+        let Some(Ok((change, read))) = self.take().map(Opened::change) else { return Ok(None) };
+        let changed = forms.in_form(change, read.as_ref(), form).await;
+        changed.map(|change| Some(change.entries)).map_err(|(_, fault)| fault)
+    }
+
     /// Drops what the handler changed.
     pub(crate) fn undo(&mut self) {
         self.opened.iter_mut().for_each(|opened| opened.changed = None);
@@ -130,15 +182,23 @@ impl PluginState {
     async fn open(&self) -> Result<(), StateError> {
         let key = current::state(|in_hand, message| {
             let is_to_read = in_hand.is_to_read()?;
-            Ok(is_to_read.then(|| message.key().map(str::to_owned)))
+            Ok(is_to_read.then(|| (message.key().map(str::to_owned), in_hand.lent.clone())))
         });
-        let Some(key) = key.unwrap_or(Err(StateError::NoMessage))? else { return Ok(()) };
+        let Some((key, lent)) = key.unwrap_or(Err(StateError::NoMessage))? else { return Ok(()) };
         match (self.kind, &key) {
             (StateKind::None, _) => return Err(StateError::NotDeclared),
             (StateKind::Keyed, None) => return Err(StateError::NoKey),
             (StateKind::Keyed | StateKind::Shared, _) => {}
         }
-        let document = self.states.load(key.as_deref()).await?;
+        let document = match lent {
+            None => self.states.load(key.as_deref()).await?,
+            Some(Some(entries)) => Document { entries, ..Document::default() },
+            Some(None) => {
+                current::ask();
+                let text = "the version that it is compared with has not read it";
+                return Err(StateError::Failed(text.to_owned()));
+            }
+        };
         let taken_up = self.forms.taken_up(&document.entries).await;
         let put = current::state(|in_hand, _| match taken_up {
             Ok(read) => {

@@ -11,6 +11,7 @@ use echo_sdk::{
     Subscription, Topic,
 };
 
+use super::Measured;
 use crate::current;
 
 /// A plugin's way to the bus: what a handler publishes waits for its acknowledgement.
@@ -18,18 +19,43 @@ pub(crate) struct PluginTransport {
     pub(crate) transport: Arc<dyn Transport>,
     /// How many messages wait for a subscription beside the slot's.
     pub(crate) queue_size: usize,
+    /// Of the version that the plugin is of.
+    pub(crate) measured: Arc<Measured>,
+}
+
+impl PluginTransport {
+    /// Adds to the effects of the message in hand. Gives back what is not published by a handler, unless nothing of it
+    /// may be seen.
+    #[inline]
+    fn collect(&self, topic: &Topic, message: BaseMessage) -> Option<BaseMessage> {
+        current::add_effect(topic, message).filter(|_| !self.measured.is_shadow())
+    }
+
+    /// Whether nobody may be asked, since nothing of what the plugin does may be seen.
+    fn is_mute(&self) -> bool {
+        self.measured.is_shadow() && {
+            current::ask();
+            true
+        }
+    }
+}
+
+/// What a plugin gets to hear that may not ask.
+fn mute() -> PublishError {
+    let text = "the plugin handles copies of messages, in the shadow of another version";
+    PublishError::Refused(text.to_owned())
 }
 
 impl MessageTransport for PluginTransport {
     fn offer(&self, topic: &Topic, message: BaseMessage) -> Offer {
-        match current::add_effect(topic, message) {
+        match self.collect(topic, message) {
             Some(message) => self.transport.offer(topic, message),
             None => Offer::Taken,
         }
     }
 
     fn try_publish(&self, topic: &Topic, message: BaseMessage) -> Result<(), PublishError> {
-        match current::add_effect(topic, message) {
+        match self.collect(topic, message) {
             Some(message) => self.transport.try_publish(topic, message),
             None => Ok(()),
         }
@@ -41,7 +67,7 @@ impl MessageTransport for PluginTransport {
         message: BaseMessage,
     ) -> BoxFuture<'a, Result<(), PublishError>> {
         Box::pin(async move {
-            match current::add_effect(topic, message) {
+            match self.collect(topic, message) {
                 Some(message) => self.transport.publish(topic, message).await,
                 None => Ok(()),
             }
@@ -54,7 +80,7 @@ impl MessageTransport for PluginTransport {
         messages: Vec<BaseMessage>,
     ) -> BoxFuture<'a, Result<(), PublishError>> {
         Box::pin(async move {
-            let add = |message| current::add_effect(topic, message);
+            let add = |message| self.collect(topic, message);
             let others: Vec<BaseMessage> = messages.into_iter().filter_map(add).collect();
             self.transport.publish_batch(topic, others).await
         })
@@ -65,7 +91,11 @@ impl MessageTransport for PluginTransport {
         topic: &'a Topic,
         message: BaseMessage,
     ) -> BoxFuture<'a, Result<(), PublishError>> {
-        self.transport.publish(topic, message)
+        let is_shadow = self.measured.is_shadow();
+        if is_shadow || self.measured.asked().to_show() {
+            current::note_at_once(topic, &message);
+        }
+        if is_shadow { Box::pin(ready(Ok(()))) } else { self.transport.publish(topic, message) }
     }
 
     fn request<'a>(
@@ -74,10 +104,16 @@ impl MessageTransport for PluginTransport {
         message: BaseMessage,
         timeout: Duration,
     ) -> BoxFuture<'a, Result<BaseMessage, RequestError>> {
+        if self.is_mute() {
+            return Box::pin(ready(Err(mute().into())));
+        }
         self.transport.request(topic, message, timeout)
     }
 
     fn ask<'a>(&'a self, topic: &'a Topic, message: BaseMessage, timeout: Duration) -> Asked<'a> {
+        if self.is_mute() {
+            return Asked::Done(Err(mute().into()));
+        }
         self.transport.ask(topic, message, timeout)
     }
 
@@ -85,6 +121,9 @@ impl MessageTransport for PluginTransport {
         &'a self,
         pattern: &'a Pattern,
     ) -> BoxFuture<'a, Result<Subscription, PublishError>> {
+        if self.is_mute() {
+            return Box::pin(ready(Err(mute())));
+        }
         subscribe(&*self.transport, pattern, self.queue_size)
     }
 }

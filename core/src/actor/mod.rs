@@ -6,8 +6,9 @@
 mod attempt;
 pub(crate) mod context;
 mod helped;
-#[allow(dead_code, reason = "the transition that looks at the figures is being made")]
+#[allow(dead_code, reason = "for the verdict")]
 mod measured;
+mod shadow;
 mod slot;
 mod stateful;
 mod turns;
@@ -27,6 +28,7 @@ use serde_json::Value;
 pub(crate) use attempt::{Contained, panic_text};
 pub(crate) use helped::Working;
 pub(crate) use measured::{BUCKETS, Figures, Measured, Times, first_from, shortest_of};
+pub(crate) use shadow::{Ended, Muted, Rehearsal, Rehearsed, Shown, Window};
 pub(crate) use slot::{Counters, Delivering, SlotRuntime};
 pub(crate) use worker::{Finish, Worker, WorkerStats};
 
@@ -69,6 +71,8 @@ pub(crate) trait Actor: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<(), PluginError>>;
     /// Handles messages until the worker is told to finish or its slot is closed and empty.
     fn work(self: Arc<Self>, worker: Worker) -> BoxFuture<'static, ()>;
+    /// Handles copies of messages, of which nothing follows.
+    fn rehearse(self: Arc<Self>, rehearsal: Rehearsal) -> BoxFuture<'static, ()>;
 }
 
 impl<P: Plugin> Actor for P {
@@ -129,6 +133,10 @@ impl<P: Plugin> Actor for P {
 
     fn work(self: Arc<Self>, worker: Worker) -> BoxFuture<'static, ()> {
         Box::pin(async move { worker.work(&*self).await })
+    }
+
+    fn rehearse(self: Arc<Self>, rehearsal: Rehearsal) -> BoxFuture<'static, ()> {
+        Box::pin(async move { rehearsal.run(&*self).await })
     }
 }
 

@@ -12,7 +12,7 @@ use echo_sdk::{
 };
 use uuid::Uuid;
 
-use super::Measured;
+use super::{Measured, Window};
 use crate::host::DeadLetters;
 use crate::middleware::{Ending, SlotMiddleware};
 use crate::state::{Forms, InHand};
@@ -72,6 +72,8 @@ pub(crate) struct SlotRuntime {
     pub(crate) counters: Arc<Counters>,
     /// What this version has done, in figures that another's are held against.
     pub(crate) measured: Arc<Measured>,
+    /// Where it is seen what the handlers do, while another version is to do the same.
+    pub(crate) window: Window,
     pub(crate) dead_letters: Arc<DeadLetters>,
     /// What stands around the handler; most slots have none.
     pub(crate) middleware: Option<SlotMiddleware>,

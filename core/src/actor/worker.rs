@@ -12,6 +12,7 @@ use echo_sdk::{Plugin, Received};
 use futures_util::task::AtomicWaker;
 
 use super::attempt::{Answer, Caller, Contained, Route};
+use super::measured::Asked;
 use super::slot::{SlotRuntime, Tally, acknowledge};
 use crate::current::Current;
 use crate::middleware::Ending;
@@ -118,8 +119,9 @@ impl Worker {
         let mut shift = Shift { worker: self, plugin, caller, pace, tally };
         while poll_fn(|cx| shift.poll_next(cx)).await {
             shift.caller.weight = shift.pace.weight_of_next();
-            if shift.worker.slot.measured.asked().anything() {
-                shift.caller.weight = 1;
+            let asked = shift.worker.slot.measured.asked();
+            if asked.anything() {
+                shift.attend(asked);
             }
             let began = (shift.caller.weight > 0).then(Instant::now);
             shift.handle().await;
@@ -189,6 +191,11 @@ impl<P: Plugin> Shift<'_, P> {
                 }
             }
         };
+        if let Some(compared) = caller.current.compared.take()
+            && let Some(received) = receiver.current()
+        {
+            slot.show(received, &answer, &caller.current, *compared);
+        }
         let Current { effects, state, .. } = &mut caller.current;
         if matches!(answer, Answer::Acknowledged) && !handling.is_recorded() && !state.is_opened() {
             // Most messages end here.
@@ -203,6 +210,15 @@ impl<P: Plugin> Shift<'_, P> {
         let ending = Ending::from(answer);
         handling.end(Outcome::from(&ending));
         slot.settle(&mut **receiver, ending, effects, state, tally).await;
+    }
+
+    /// Does for the next message what is asked for while a transition goes on.
+    #[cold]
+    fn attend(&mut self, asked: Asked) {
+        self.caller.weight = 1;
+        if asked.to_show() {
+            self.caller.current.compared = self.worker.slot.window.begin();
+        }
     }
 
     /// Takes note of how long a message took that was taken up then, and its handler.

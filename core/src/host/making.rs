@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use super::candidate::{Candidate, Source};
 use super::{DeadLetters, HostError, failed};
 use crate::actor::context::PluginTransport;
-use crate::actor::{Actor, Counters, Delivering, Measured, SlotRuntime};
+use crate::actor::{Actor, Counters, Delivering, Measured, SlotRuntime, Window};
 use crate::config::{Config, PluginSetup, state_dir};
 use crate::library::{LibraryError, LoadedLibrary, Loader};
 use crate::middleware::{Layer, SlotMiddleware};
@@ -84,9 +84,11 @@ impl Parts {
         let own: Vec<Layer> = middleware.iter().map(|own| own.layer(&self.schemas)).collect();
         let layers = self.middleware.iter().chain(&own);
         let middleware = SlotMiddleware::new(layers, name, worker_pool.max_attempts);
+        let measured = Arc::<Measured>::default();
         let transport = PluginTransport {
             transport: Arc::clone(&self.transport),
             queue_size: self.config.bus.queue_size,
+            measured: Arc::clone(&measured),
         };
         let mut transport: Arc<dyn MessageTransport> = Arc::new(transport);
         if let Some(middleware) = &middleware {
@@ -113,7 +115,6 @@ impl Parts {
             }
         };
         forms.bind(&living.actor).map_err(failed(name, "asked for the form of its state"))?;
-        let measured = Arc::default();
         Ok(Made { manifest, origin, worker_pool, telemetry, middleware, forms, measured, living })
     }
 
@@ -157,6 +158,7 @@ impl Parts {
             metrics: SlotMetrics::new(&manifest.name),
             counters,
             measured,
+            window: Window::default(),
             dead_letters: Arc::clone(&self.dead_letters),
             middleware,
             states: (manifest.state != StateKind::None)

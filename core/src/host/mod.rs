@@ -10,6 +10,8 @@ mod lag;
 mod loading;
 mod local_bus;
 mod making;
+#[cfg(test)]
+mod shadow_tests;
 mod shutdown;
 mod starting;
 mod transitions;

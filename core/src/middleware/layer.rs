@@ -199,7 +199,11 @@ impl SlotMiddleware {
         let attempt = Attempt::new(&self.slot, topic, message.clone(), self.max_attempts);
         Box::pin(async move {
             current::set_handled(Some(attempt.message().clone()));
-            let handler = |message| async move { plugin.process_message(topic, &message).await };
+            let handler = |message| async move {
+                let answer = plugin.process_message(topic, &message).await;
+                current::note_handled(&message, &answer);
+                answer
+            };
             let ending = Passage::new(&self.delivery, attempt).run(handler).await;
             let ending = self.forwarding(ending).await;
             current::set_handled(None);

@@ -7,13 +7,15 @@ use std::time::Duration;
 use echo_bus::Transport;
 use echo_sdk::contract::system::{PLUGIN_QUARANTINED, PluginQuarantined};
 use echo_sdk::{
-    BoxFuture, Health, Manifest, PluginError, Received, StateSnapshot, WorkerPoolConfig,
+    BoxFuture, HandlerKind, Health, Manifest, PluginError, Received, StateSnapshot,
+    WorkerPoolConfig,
 };
 use serde_json::Value;
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
 use super::{Origin, announce};
-use crate::actor::{Actor, Operation, SlotRuntime, on_runtime};
+use crate::actor::{Actor, Operation, Rehearsal, SlotRuntime, on_runtime};
 use crate::library::{LoadedLibrary, UnloadOutcome, UnloadReport};
 use crate::pool::{Stopped, WorkerPool};
 
@@ -142,6 +144,29 @@ impl Version {
         let patience = self.pool_config.shutdown_timeout;
         let done = tokio::time::timeout(patience, on_runtime(&self.runtime, operation)).await;
         done.unwrap_or_else(|_| Err(late(what, patience)))?
+    }
+
+    /// Has it handle copies of messages, on its own threads, of which nothing follows; until this resolves.
+    pub(crate) fn rehearse(
+        &self,
+        rehearsal: Rehearsal,
+        until: impl Future<Output = ()> + Send + 'static,
+    ) -> JoinHandle<()> {
+        let rehearsing = Arc::clone(&self.actor).rehearse(rehearsal);
+        let rehearsing = async move {
+            tokio::select! {
+                biased;
+                () = until => {}
+                () = rehearsing => {}
+            }
+        };
+        match self.pool_config.handler {
+            HandlerKind::Async => self.runtime.spawn(rehearsing),
+            HandlerKind::Blocking => {
+                let runtime = self.runtime.clone();
+                self.runtime.spawn_blocking(move || runtime.block_on(rehearsing))
+            }
+        }
     }
 
     /// How it says it is.

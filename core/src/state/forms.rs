@@ -135,8 +135,17 @@ impl Forms {
         change: Change,
         read: Option<&Entries>,
     ) -> Result<Change, (Document, FormError)> {
+        self.in_form(change, read, self.stored()).await
+    }
+
+    /// The same in any form.
+    pub(crate) async fn in_form(
+        &self,
+        change: Change,
+        read: Option<&Entries>,
+        stored: u32,
+    ) -> Result<Change, (Document, FormError)> {
         let Change { base, entries } = change;
-        let stored = self.stored();
         let taken = match self.own() == stored {
             true => Ok(entries),
             false => self.taken_down(&base.entries, read, &entries, stored).await,
@@ -211,7 +220,7 @@ pub(super) fn form_of(entries: &Entries) -> Option<u32> {
 }
 
 /// The entries without the host's own.
-pub(super) fn of_plugin(entries: &Entries) -> impl Iterator<Item = (&str, &Arc<[u8]>)> {
+pub(crate) fn of_plugin(entries: &Entries) -> impl Iterator<Item = (&str, &Arc<[u8]>)> {
     entries.iter().filter(|(name, _)| *name != FORM)
 }
 

@@ -41,6 +41,11 @@ impl HostTelemetry {
         self.plugin.clone()
     }
 
+    /// Whether a measurement counts: those of a handling of which nothing follows do not.
+    fn has_metrics(&self) -> bool {
+        self.exports.metrics() && !crate::current::is_shadow()
+    }
+
     fn key(&self, name: &str, suffix: &str, attributes: &[Attribute<'_>]) -> Key {
         let suffix = if name.ends_with(suffix) { "" } else { suffix };
         let mut labels = Vec::with_capacity(attributes.len() + 1);
@@ -72,6 +77,7 @@ macro_rules! log_line {
             target: LOG_TARGET,
             plugin = %$plugin,
             trace_id = crate::current::trace().map(|trace| display(trace_id(&trace))),
+            shadow = crate::current::is_shadow().then_some(true),
             "{}", $text
         )
     };
@@ -83,21 +89,21 @@ fn trace_id(context: &TraceContext) -> opentelemetry::TraceId {
 
 impl Telemetry for HostTelemetry {
     fn counter(&self, name: &str, value: u64, attributes: &[Attribute<'_>]) {
-        if self.exports.metrics() {
+        if self.has_metrics() {
             let key = self.key(name, "_total", attributes);
             with_recorder(|recorder| recorder.register_counter(&key, &METADATA).increment(value));
         }
     }
 
     fn gauge(&self, name: &str, value: f64, attributes: &[Attribute<'_>]) {
-        if self.exports.metrics() {
+        if self.has_metrics() {
             let key = self.key(name, "", attributes);
             with_recorder(|recorder| recorder.register_gauge(&key, &METADATA).set(value));
         }
     }
 
     fn histogram(&self, name: &str, value: f64, attributes: &[Attribute<'_>]) {
-        if self.exports.metrics() {
+        if self.has_metrics() {
             let key = self.key(name, "", attributes);
             with_recorder(|recorder| recorder.register_histogram(&key, &METADATA).record(value));
         }
@@ -119,7 +125,7 @@ impl Telemetry for HostTelemetry {
         attributes: &[Attribute<'_>],
     ) -> Box<dyn SpanHandle> {
         let parent = parent.cloned().or_else(crate::current::trace);
-        match self.exports.tracer() {
+        match self.exports.tracer().filter(|_| !crate::current::is_shadow()) {
             Some(tracer) => {
                 let span = start(tracer, name.to_owned(), SpanKind::Internal, parent.as_ref());
                 Box::new(Recorded::new(span, &self.plugin, attributes))

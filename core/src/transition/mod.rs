@@ -22,6 +22,8 @@ mod judge;
 mod memory;
 mod plan;
 mod record;
+#[allow(dead_code, reason = "for blue-green transitions")]
+pub(crate) mod shadow;
 mod told;
 
 use std::pin::pin;
