@@ -163,7 +163,12 @@ async fn a_file_counts_once_all_of_it_is_there() {
     stage.until(&["running wat5"]).await;
     // What becomes no library leaves what runs alone, and is told.
     fs::write(stage.entry("slow"), "no library").unwrap();
-    assert!(stage.refused("slow").await.contains("no ELF file"));
+    let mut reason = stage.refused("slow").await;
+    while reason.contains("is cut short") {
+        // On a slow machine the half of it was told before.
+        reason = stage.refused("slow").await;
+    }
+    assert!(reason.contains("no ELF file"), "{reason}");
     assert_eq!(stage.plugins(), ["wat6", "wat5"]);
     stage.end().await;
 }
