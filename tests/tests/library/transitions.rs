@@ -9,16 +9,8 @@ use echo_sdk::contract::transition::{TransitionEvent, TransitionStep};
 use echo_sdk::{Pattern, Subscription, TransitionSettings, TransitionStrategy};
 use serde_json::json;
 
-use crate::kit::{Copy, echo, mapped, replace};
-
-/// The model plugin under another name, as this version of it.
-fn version(name: &str, version: &str) -> Copy {
-    Copy::of(echo(), |bytes| {
-        replace(bytes, b"\"name\": \"echo\"", format!("\"name\": \"{name}\"").as_bytes());
-        let version = format!("\"version\": \"{version}\"");
-        replace(bytes, b"\"version\": \"0.1.0\"", version.as_bytes());
-    })
-}
+use crate::kit::{Copy, mapped, replace};
+use crate::records::version;
 
 fn settings(strategy: TransitionStrategy, trial: Duration) -> TransitionSettings {
     let (strategy, trial) = (Some(strategy), Some(trial));
@@ -146,12 +138,16 @@ async fn whoever_wants_the_version_before_has_it_back() {
 #[tokio::test]
 async fn what_cannot_take_the_place_is_refused_and_nothing_changes() {
     let (old, other) = (version("ech7", "0.1.0"), version("ech8", "0.1.0"));
+    let elsewhere = Copy::of(&old.path(), |bytes| {
+        replace(bytes, b"[\"plugin.echo.say\"]", b"[\"plugin.echo.*\"  ]");
+    });
     let place = Place::new();
     let host = place.host().await;
     host.load(&old.path()).await.unwrap();
     let brief = settings(TransitionStrategy::Immediate, Duration::ZERO);
     for (library, word) in [
         (other.path(), "the library is of plugin `ech8`, which cannot take the place of `ech7`"),
+        (elsewhere.path(), "to `plugin.echo.*` and the one that runs to `plugin.echo.say`"),
         ("/no/such/library.so".into(), "/no/such/library.so"),
     ] {
         let last = host.transition("ech7", &library, brief.clone()).await.unwrap();
