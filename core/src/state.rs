@@ -39,9 +39,34 @@ pub(crate) struct Seen {
     /// As it was stored.
     stored: Entries,
     /// As the handler found it, in its version's form.
-    pub(crate) before: Entries,
+    before: Entries,
     /// As the handler left it, likewise.
-    pub(crate) after: Entries,
+    after: Entries,
+}
+
+impl Seen {
+    /// What the handler left, and what another version's did, which is given where it changed any; in this form.
+    ///
+    /// # Errors
+    /// The version of the first has no way to the form.
+    pub(crate) async fn both(
+        &self,
+        forms: &Forms,
+        form: u32,
+        other: Option<Entries>,
+    ) -> Result<[Entries; 2], FormError> {
+        let stored = async |entries: &Entries| {
+            let base = Document { entries: self.stored.clone(), ..Document::default() };
+            let change = Change { base, entries: entries.clone() };
+            let stored = forms.in_form(change, Some(&self.before), form).await;
+            stored.map(|change| change.entries).map_err(|(_, fault)| fault)
+        };
+        let other = match other {
+            Some(other) => other,
+            None => stored(&self.before).await?,
+        };
+        Ok([stored(&self.after).await?, other])
+    }
 }
 
 /// A state that was read.

@@ -162,8 +162,8 @@ impl SlotRuntime {
 #[derive(Debug)]
 pub(crate) struct Rehearsed {
     pub(crate) deed: Deed,
-    /// The state afterwards, in the old version's form, where it changed any.
-    pub(crate) state: Option<Entries>,
+    /// The state as the old version left it and as this one did, in one form, where the old one has read it.
+    pub(crate) states: Option<[Entries; 2]>,
     /// It needed an answer of somebody else, or a state that the old version did not read.
     pub(crate) asked: bool,
 }
@@ -175,9 +175,8 @@ pub(crate) type Look = dyn FnMut(&Shown, &Rehearsed) -> ControlFlow<()> + Send;
 pub(crate) struct Rehearsal {
     pub(crate) shown: mpsc::Receiver<Shown>,
     pub(crate) deadline: Option<Duration>,
-    pub(crate) forms: Arc<Forms>,
-    /// The old version's form of the managed state.
-    pub(crate) form: u32,
+    /// Of the old version, and of this one.
+    pub(crate) forms: [Arc<Forms>; 2],
     pub(crate) look: Box<Look>,
     /// Goes last: nothing of what it does may be seen.
     pub(crate) _muted: Muted,
@@ -241,10 +240,21 @@ impl Rehearsal {
         let Current { effects, mut state, compared, .. } = std::mem::take(&mut caller.current);
         let Compared { at_once, asked, .. } =
             compared.map(|compared| *compared).unwrap_or_default();
-        let (ended, state) = match state.left(&self.forms, self.form).await {
-            Ok(state) => ((&answer).into(), state),
-            Err(fault) => (Ended::Error(fault.to_string()), None),
+        let [old, new] = &self.forms;
+        let form = old.own().min(new.own());
+        let left = state.left(new, form).await;
+        let ended = match &left {
+            Ok(_) => (&answer).into(),
+            Err(fault) => Ended::Error(fault.to_string()),
         };
-        Rehearsed { deed: Deed { ended, effects, at_once }, state, asked }
+        let deed = Deed { ended, effects, at_once };
+        match (seen, left) {
+            (Some(seen), Ok(left)) => match seen.both(old, form, left).await {
+                Ok(states) => Rehearsed { deed, states: Some(states), asked },
+                // The old version says it in no form that both know.
+                Err(_) => Rehearsed { deed, states: None, asked: true },
+            },
+            _ => Rehearsed { deed, states: None, asked },
+        }
     }
 }

@@ -164,6 +164,10 @@ fn manifest(version: &str, handler: &str) -> Manifest {
 
 impl Bed {
     async fn new(layer: Option<Layer>, handler: &str) -> Self {
+        Self::with(layer, handler, [1, 2]).await
+    }
+
+    async fn with(layer: Option<Layer>, handler: &str, forms: [u32; 2]) -> Self {
         let ended = [Arc::<AtomicU64>::default(), Arc::default()];
         let gate = Arc::new(Semaphore::new(0));
         let make = |form, otherwise, ended: &Arc<AtomicU64>| {
@@ -175,17 +179,18 @@ impl Bed {
         };
         let builder = Host::builder().config(Config::default());
         let builder = layer.into_iter().fold(builder, |builder, layer| builder.middleware(layer));
-        let first = make(1, "", &ended[0]);
+        let first = make(forms[0], "", &ended[0]);
         let host = builder.plugin(manifest("1.0.0", handler), first).start().await.unwrap();
         let old = host.shared.managed("doing").unwrap().current();
-        let (second, manifest) = (make(2, "does", &ended[1]), manifest("2.0.0", handler));
+        let (second, manifest) = (make(forms[1], "does", &ended[1]), manifest("2.0.0", handler));
         let setup = host.shared.parts.config.plugin_setup(&manifest).unwrap();
         let made = move |context| Ok(Arc::new(second(context)?) as Arc<dyn Actor>);
         let candidate = Candidate::built_in(manifest, Box::new(made));
         let new =
             host.shared.parts.make_beside(candidate, setup, &old.slot, Side::First).await.unwrap();
         new.init(PATIENCE).await.unwrap();
-        new.slot.forms.store_in(old.slot.forms.own());
+        old.slot.forms.store_in(1);
+        new.slot.forms.store_in(1);
         Self { host, old, new, ended, gate }
     }
 
@@ -296,6 +301,17 @@ async fn each_difference_is_told_in_a_sentence() {
         let first = found.first.unwrap();
         assert!(first.contains(sentence) && first.starts_with("for "), "{action}: {first}");
     }
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn an_earlier_version_is_held_to_what_a_later_one_stores() {
+    let bed = Bed::with(None, "async", [2, 1]).await;
+    let found = bed.compare(&SAME, SAME.len() as u32, 0.0).await;
+    assert_eq!(found, Comparison { compared: SAME.len() as u64, ..Comparison::default() });
+    let found = bed.compare(&["sum | wrong sum"], 1, 0.0).await;
+    let first = found.first.unwrap();
+    assert!(first.contains("left 4 in the state's `sum`, the new one 5"), "{first}");
     bed.end().await;
 }
 

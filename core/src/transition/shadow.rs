@@ -8,7 +8,7 @@
 //! * **Ends** by itself once enough was compared, at a panic that the old version did not have, and at more differences
 //!   than are allowed. Dropped, or told to end, it lets go of a message in the middle; nothing is left to be done for it.
 //! * **What is equal.** How handling ended, but for the text of an error; what was published, by topic, key and data;
-//!   the managed state afterwards, in the old version's form. Ids and times of messages are always others.
+//!   the managed state afterwards, in the earlier of both forms. Ids and times of messages are always others.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -63,8 +63,7 @@ impl Shadow {
         let rehearsal = Rehearsal {
             shown,
             deadline: new.slot.delivering.deadline,
-            forms: Arc::clone(&new.slot.forms),
-            form: old.slot.forms.own(),
+            forms: [&old.slot.forms, &new.slot.forms].map(Arc::clone),
             look: Box::new(look),
             _muted: Muted::new(&new.slot.measured),
         };
@@ -157,7 +156,7 @@ fn difference(shown: &Shown, rehearsed: &Rehearsed) -> Option<String> {
     let endings = of_endings(&old.ended, &new.ended);
     let at_once = || of_published("published at once", &old.at_once, &new.at_once);
     let effects = || of_published("published", &old.effects, &new.effects);
-    let state = || of_state(shown, rehearsed);
+    let state = || rehearsed.states.as_ref().and_then(of_states);
     endings.or_else(at_once).or_else(|| {
         // What else a handler did is dropped along with its message.
         if old.ended.is_done() { effects().or_else(state) } else { None }
@@ -230,15 +229,9 @@ fn of_messages(did: &str, old: &BaseMessage, new: &BaseMessage) -> Option<String
     })
 }
 
-fn of_state(shown: &Shown, rehearsed: &Rehearsed) -> Option<String> {
-    let Some(seen) = &shown.state else {
-        return None;
-    };
+fn of_states([old, new]: &[Entries; 2]) -> Option<String> {
     let by_name = |entries| of_plugin(entries).collect::<BTreeMap<&str, &Arc<[u8]>>>();
-    let (old, new) = (
-        by_name(&seen.after),
-        by_name(rehearsed.state.as_ref().unwrap_or(&seen.before) as &Entries),
-    );
+    let (old, new) = (by_name(old), by_name(new));
     let mut names: Vec<&str> = old.keys().chain(new.keys()).copied().collect();
     names.sort_unstable();
     names.dedup();
