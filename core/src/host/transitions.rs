@@ -16,7 +16,7 @@ use echo_sdk::{Manifest, PluginError, TransitionSettings, TransitionStrategy};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::candidate::{Candidate, Source};
+use super::candidate::{Candidate, Source, entries};
 use super::loading::read_apart;
 use super::{Host, HostError, Shared, failed};
 use crate::library;
@@ -171,7 +171,13 @@ impl Shared {
         told.tell(TransitionStep::Started, None);
         let (new, plan) = match self.prepare(plugin, &old, library, settings, &mut told).await {
             Ok(prepared) => prepared,
-            Err(error) => return told.tell(TransitionStep::Refused, Some(error.to_string())),
+            Err(error) => {
+                // Of anything else a host that is started anew may think otherwise.
+                if matches!(error, HostError::Plugin { .. } | HostError::Library(_)) {
+                    self.guard(&old, library, &format!("was refused: {error}")).await;
+                }
+                return told.tell(TransitionStep::Refused, Some(error.to_string()));
+            }
         };
         told.tell(TransitionStep::Prepared, None);
         if !is_back {
@@ -209,7 +215,7 @@ impl Shared {
     async fn prepare(
         &self,
         plugin: &Managed,
-        old: &Version,
+        old: &Arc<Version>,
         library: &Path,
         settings: &TransitionSettings,
         told: &mut Told,
@@ -226,6 +232,7 @@ impl Shared {
         let plan = Plan::new(settings.clone().over(setup.transition.clone()), &old.pool_config);
         told.strategy = plan.strategy;
         self.check_dependents(&manifest)?;
+        self.guard(old, library, "was being loaded when its host ended").await;
         let candidate = Candidate { manifest, source: Source::Library(path) };
         // Two versions at work at a time have a side each.
         let side = match plan.strategy {
@@ -305,6 +312,30 @@ impl Shared {
         .await;
     }
 
+    /// Records that a host which starts from now on has the version that runs, where it would have this library, since that
+    /// is what is enabled.
+    async fn guard(&self, runs: &Arc<Version>, library: &Path, why: &str) {
+        let Some(records) = Records::of(&self.parts.config) else { return };
+        let enabled = self.parts.config.plugins.dir.clone();
+        let (runs, library, why) = (Arc::clone(runs), library.to_owned(), why.to_owned());
+        blocking(
+            "a host that is started anew may not have the version that this one has",
+            move || {
+                let Some(loaded) = &runs.library else { return Ok(()) };
+                // What is no library cannot be what a host starts with.
+                let Ok((manifest, info)) = library::inspect(&library) else { return Ok(()) };
+                let is_other = info.hash != loaded.hash() && manifest.name == runs.manifest.name;
+                if !is_other || !is_enabled(&enabled, &library) {
+                    return Ok(());
+                }
+                let bytes = loaded.bytes().map_err(|error| error.to_string())?;
+                let placed = records.place(&manifest.name, &info.hash, &bytes, &why);
+                placed.map(drop).map_err(|error| told_with_source(&error))
+            },
+        )
+        .await;
+    }
+
     /// Has hosts start with a version that stays: what is enabled leads to it, and nothing is refused any more. Says
     /// where that could not be done.
     async fn settle(&self, new: &Version) -> Option<String> {
@@ -374,6 +405,14 @@ async fn end(version: Arc<Version>) -> Vec<String> {
     let mut faults = ended.faults(&name);
     faults.extend(version.forget().await.fault());
     faults
+}
+
+/// Whether an entry of the folder of enabled plugins leads to this file.
+fn is_enabled(enabled: &Path, library: &Path) -> bool {
+    let entries = entries(enabled).unwrap_or_default();
+    library.canonicalize().is_ok_and(|library| {
+        entries.iter().any(|entry| entry.canonicalize().is_ok_and(|it| it == library))
+    })
 }
 
 /// Points the links in the folder of enabled plugins that lead to a library of this plugin at the new file, so that a host

@@ -116,7 +116,9 @@ impl Records {
         let kept = library::hash(old);
         let mut all = self.find(plugin).map(|record| record.refused).unwrap_or_default();
         all.retain(|earlier| *earlier != refused && *earlier != kept);
-        all.push(refused.to_owned());
+        if refused != kept {
+            all.push(refused.to_owned());
+        }
         all.drain(..all.len().saturating_sub(MAX_REFUSED));
         let record = Record {
             plugin: plugin.to_owned(),
@@ -355,6 +357,8 @@ mod tests {
         assert!(record.refuses(&hash(b"2")) && record.refuses(&hash(b"3")));
         let back = records.place("x", &hash(b"3"), b"2", "b").unwrap();
         assert_eq!(back.refused, [hash(b"3")], "what is kept is not refused");
+        let same = records.place("x", &hash(b"2"), b"2", "b").unwrap();
+        assert_eq!(same.refused, [hash(b"3")], "nor is what is loaded anew");
         for number in 0..40_u8 {
             records.place("x", &hash(&[number]), b"1", "b").unwrap();
         }

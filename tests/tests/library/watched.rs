@@ -13,7 +13,7 @@ use echo_sdk::{Pattern, Subscription, TransitionSettings};
 use tempfile::TempDir;
 
 use crate::changes::needing;
-use crate::kit::{Copy, mapped, renamed};
+use crate::kit::{Copy, mapped, misbehave, renamed, replace};
 use crate::records::version;
 
 /// A host that watches, and what it tells.
@@ -333,4 +333,31 @@ async fn a_version_that_is_ordered_is_none_of_the_folders_business() {
     assert_eq!(reason, Some("somebody wants the version before"));
     assert_eq!(stage.plugins(), ["waa5", "waa6"]);
     stage.end().await;
+}
+
+#[tokio::test]
+async fn a_version_that_does_not_start_is_not_what_a_host_starts_with() {
+    let well = Copy::of(misbehave(), |_| {});
+    let faulty = Copy::of(misbehave(), |bytes| {
+        replace(bytes, b"\"create\": \"well\"", b"\"create\": \"name\"");
+    });
+    let mut stage = Stage::begin(|_| {}).await;
+    stage.enable("entry", &well);
+    stage.until(&["running misbehave"]).await;
+    let pattern = Pattern::new("system.plugin.transition.refused").unwrap();
+    let mut steps = stage.host.watch(&pattern, 1000).await.unwrap();
+    symlink(faulty.path(), stage.entry(".fresh")).unwrap();
+    fs::rename(stage.entry(".fresh"), stage.entry("entry")).unwrap();
+    steps.next().await.unwrap();
+    let Stage { place: _place, config, host, .. } = stage;
+    assert_eq!(host.plugins().len(), 1);
+    host.shutdown().await;
+
+    let enabled = config.plugins.dir.clone();
+    let host = Host::builder().config(config).enabled_dir(enabled).start().await.unwrap();
+    assert_eq!(host.plugins().len(), 1);
+    let [refused] = host.refused() else { panic!("{:?}", host.refused()) };
+    let words = ["`misbehave` 0.1.0 was refused: `", "calls itself `somebody-else`"];
+    assert!(words.iter().all(|it| refused.reason.contains(it)), "{refused:?}");
+    host.shutdown().await;
 }
