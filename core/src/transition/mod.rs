@@ -144,7 +144,7 @@ impl<'a> Passage<'a> {
         old.store_in(both);
         // Who is at a commit just now may store the later form yet.
         let workers = self.old.pool.size();
-        self.old.pool.stop(self.plan.patience).await;
+        self.stop_old(self.plan.patience).await?;
         self.old.pool.start_with(workers);
         let swept = old.sweep(&**states).await;
         swept.map(drop).map_err(refused("the old version cannot take its state down"))
@@ -153,17 +153,28 @@ impl<'a> Passage<'a> {
     /// Stops the old version, hands over what it remembers, and starts the new one.
     async fn cut(&mut self, patience: Duration) -> Result<(), Objection> {
         self.workers = self.old.pool.size();
-        self.old.pool.stop(patience).await;
+        self.stop_old(patience).await?;
         self.hand_over().await?;
         self.has_begun = true;
         self.new.pool.start_with(self.workers);
         Ok(())
     }
 
+    /// Ends the old version's workers, so that nothing of it is at work any more.
+    async fn stop_old(&self, patience: Duration) -> Result<(), Objection> {
+        match self.old.pool.stop(patience).await.stuck {
+            0 => Ok(()),
+            stuck => Err(Objection(format!(
+                "{stuck} handlers of the old version block their threads and cannot be cut off; \
+                 wait until they are done"
+            ))),
+        }
+    }
+
     /// Has the new version get more and more of the messages, and judges it at each step.
     async fn shift(&mut self) -> Result<(), Objection> {
         self.workers = self.old.pool.size();
-        self.old.pool.stop(self.plan.patience).await;
+        self.stop_old(self.plan.patience).await?;
         let exported = self.old.export_state().await;
         self.old.pool.start_with(self.workers);
         let exported = exported.map_err(refused("the old version does not hand its state over"))?;
@@ -182,8 +193,7 @@ impl<'a> Passage<'a> {
         self.workers = self.old.pool.size();
         self.new.pool.start_with(self.workers.max(self.new.pool.size()));
         self.give(100);
-        self.old.pool.stop(self.plan.patience).await;
-        Ok(())
+        self.stop_old(self.plan.patience).await
     }
 
     /// Has the new version get so many percent of the messages, where it stands on a side of its own.
