@@ -27,6 +27,7 @@ use std::io::Write;
 
 pub use allocations::Counted;
 use cases::How;
+pub use cases::cargo;
 pub use error::BenchError;
 pub use options::Options;
 

@@ -13,6 +13,7 @@ mod pool;
 mod request;
 mod work_queue;
 
+pub use library::cargo;
 use std::io::Write;
 
 use tokio::runtime::Runtime;

@@ -68,9 +68,19 @@ fn build(selection: &[&str]) -> PathBuf {
     })
 }
 
+/// A cargo as a person starts it. What cargo tells a program that it runs of that program's own package is not passed on:
+/// build scripts that look at it would run again, and all that depends on them be built again.
+fn cargo() -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    let told = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    names.filter(|name| told(name)).for_each(|name| _ = cargo.env_remove(name));
+    cargo
+}
+
 /// The library that cargo builds once it is told what.
 pub fn build_with(tell: impl FnOnce(&mut Command)) -> PathBuf {
-    let mut cargo = Command::new(env!("CARGO"));
+    let mut cargo = cargo();
     cargo.args(["build", "--message-format", "json-render-diagnostics"]);
     tell(&mut cargo);
     let output = cargo.output().unwrap();

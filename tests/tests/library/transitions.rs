@@ -9,7 +9,7 @@ use echo_sdk::contract::transition::{TransitionEvent, TransitionStep};
 use echo_sdk::{Pattern, Subscription, TransitionSettings, TransitionStrategy};
 use serde_json::json;
 
-use crate::kit::{Copy, mapped, replace};
+use crate::kit::{Copy, mapped, misbehave, replace};
 use crate::records::version;
 
 fn settings(strategy: TransitionStrategy, trial: Duration) -> TransitionSettings {
@@ -257,5 +257,47 @@ async fn a_version_that_was_rolled_back_is_not_what_a_host_starts_with() {
     assert_eq!(host.plugin("ec11").unwrap().version, "0.1.0");
     let reason = &host.refused()[0].reason;
     assert!(reason.contains("was rolled back: somebody wants the version before"), "{reason}");
+    host.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_a_version_remembers_is_handed_over_and_back() {
+    let next = Copy::of(misbehave(), |bytes| {
+        replace(bytes, b"\"version\": \"0.1.0\"", b"\"version\": \"0.2.0\"");
+    });
+    let place = Place::new();
+    let host = place.host().await;
+    host.load(misbehave()).await.unwrap();
+    host.pause("misbehave").await.unwrap();
+    host.resume("misbehave").await.unwrap();
+    let calls = async || host.plugin_metrics("misbehave").await.unwrap()["calls"].clone();
+    assert_eq!(calls().await, json!(["init", "pause", "resume"]));
+    let pattern = Pattern::new("system.plugin.transition.>").unwrap();
+    let mut told = host.watch(&pattern, 100).await.unwrap();
+
+    // Two versions at work would each have a part of it.
+    let gradual = settings(TransitionStrategy::Gradual, Duration::from_millis(1));
+    let last = host.transition("misbehave", &next.path(), gradual).await.unwrap();
+    assert_eq!(last.step, TransitionStep::Refused);
+    assert!(last.reason.as_deref().unwrap().contains("choose another strategy"), "{last:?}");
+    assert_eq!(calls().await, json!(["init", "pause", "resume"]));
+    while !steps(&mut told).await.1.step.is_last() {}
+
+    let long = settings(TransitionStrategy::Graceful, Duration::from_secs(3600));
+    let begun = host.begin_transition("misbehave", Some(next.path()), long.clone(), false).unwrap();
+    for _ in 0..3 {
+        told.next().await.unwrap();
+    }
+    host.rollback("misbehave").unwrap();
+    assert_eq!(begun.ended().await.unwrap().step, TransitionStep::RolledBack);
+    assert_eq!(calls().await, json!(["before", "before", "before"]), "it went there and back");
+
+    let brief = settings(TransitionStrategy::Graceful, Duration::from_millis(1));
+    let last = host.transition("misbehave", &next.path(), brief).await.unwrap();
+    assert_eq!(last.step, TransitionStep::Committed);
+    let reason = last.reason.unwrap();
+    assert!(reason.contains("did not shut down well: it likes it here"), "{reason}");
+    assert_eq!(host.plugin("misbehave").unwrap().version, "0.2.0");
+    assert_eq!(calls().await, json!(["before", "before", "before"]));
     host.shutdown().await;
 }

@@ -36,11 +36,21 @@ struct Artifact {
     filenames: Vec<PathBuf>,
 }
 
+/// A cargo as a person starts it. What cargo tells a program that it runs of that program's own package is not passed on:
+/// build scripts that look at it would run again, and all that depends on them be built again.
+pub fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let told = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    names.filter(|name| told(name)).for_each(|name| _ = cargo.env_remove(name));
+    cargo
+}
+
 /// Builds the library by itself, in the project that the working folder is part of, and puts a copy into `folder`.
 fn build(kind: Kind, folder: &std::path::Path) -> Result<PathBuf, BenchError> {
     let failed =
         |fault: String| BenchError::Library(format!("the library could not be built: {fault}"));
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = cargo();
     cargo.args(["build", "-p", PACKAGE, "--lib", "--message-format", "json-render-diagnostics"]);
     if !cfg!(debug_assertions) {
         cargo.arg("--release");

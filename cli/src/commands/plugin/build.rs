@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use echo_core::library::LibraryError;
 use serde::Deserialize;
@@ -106,12 +106,11 @@ fn cargo_build(
     manifest: &Path,
     profile: Profile,
 ) -> Result<Option<PathBuf>, BuildError> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let profile = match profile {
         Profile::Development => "dev",
         Profile::Production => "production",
     };
-    let mut child = Command::new(cargo)
+    let mut child = echo_bench::cargo()
         .args(["build", "--lib", "--profile", profile])
         .args(["--message-format", "json-render-diagnostics", "--manifest-path"])
         .arg(manifest)
