@@ -7,10 +7,10 @@
 //! It reads and changes the state in its plugin's own form, whatever the form is that it is [stored](forms) in.
 
 mod forms;
-#[allow(dead_code, reason = "for transitions")]
 mod handover;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use echo_bus::state::{Change, Document, Entries, Origin, States};
 use echo_sdk::{BoxFuture, StateAccess, StateError, StateKind};
@@ -31,6 +31,8 @@ pub(crate) struct InHand {
     pub(crate) conflicts: u16,
     /// Where the handling is compared with another version's, the state that this one has read, if it has.
     lent: Option<Option<Entries>>,
+    /// How long it took to take it to the version's own form, which is no time of the handler's.
+    pub(crate) converting: Duration,
 }
 
 /// A state as a handler saw it and left it.
@@ -224,9 +226,11 @@ impl PluginState {
                 return Err(StateError::Failed(text.to_owned()));
             }
         };
+        let began = (!self.forms.are_own(&document.entries)).then(Instant::now);
         let taken_up = self.forms.taken_up(&document.entries).await;
         let put = current::state(|in_hand, _| match taken_up {
             Ok(read) => {
+                in_hand.converting += began.map(|began| began.elapsed()).unwrap_or_default();
                 in_hand.put(document, read);
                 Ok(())
             }

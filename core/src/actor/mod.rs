@@ -6,7 +6,6 @@
 mod attempt;
 pub(crate) mod context;
 mod helped;
-#[allow(dead_code, reason = "for the verdict")]
 mod measured;
 mod shadow;
 mod slot;

@@ -225,8 +225,10 @@ impl<P: Plugin> Shift<'_, P> {
     fn measured(&mut self, began: Instant) {
         let took = began.elapsed();
         let slot = &self.worker.slot;
+        let converting = std::mem::take(&mut self.caller.current.state.converting);
         if let Some(ended) = self.caller.ended.take() {
-            slot.measured.record(ended.saturating_duration_since(began));
+            let handling = ended.saturating_duration_since(began);
+            slot.measured.record(handling.saturating_sub(converting));
         }
         if slot.measured.asked().anything() {
             slot.add(&mut self.tally);

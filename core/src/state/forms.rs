@@ -105,6 +105,11 @@ impl Forms {
         self.stored.store(0, Ordering::Relaxed);
     }
 
+    /// Whether the entries are in the version's own form as they stand.
+    pub(crate) fn are_own(&self, stored: &Entries) -> bool {
+        form_of(stored).is_none_or(|form| form == self.own())
+    }
+
     /// The entries in the version's own form; `None` where they are as they stand.
     pub(crate) async fn taken_up(&self, stored: &Entries) -> Result<Option<Entries>, FormError> {
         let (form, own) = (self.readable(stored)?, self.own());

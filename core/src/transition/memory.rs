@@ -13,11 +13,20 @@ use super::Objection;
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Resolves once the host's memory has grown by more than so many bytes.
-pub(super) async fn grown(most: u64) -> Objection {
+/// How much the host may grow.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Growth {
+    /// Its memory before, in bytes, where the system says.
+    pub(super) before: Option<u64>,
+    /// The most bytes that it may have grown by.
+    pub(super) most: u64,
+}
+
+/// Resolves once the host's memory has grown by too much.
+pub(super) async fn grown(growth: Growth) -> Objection {
+    let Growth { before, most } = growth;
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let before = resident();
     loop {
         looks.tick().await;
         let growth = resident().zip(before).map_or(0, |(now, before)| now.saturating_sub(before));
@@ -31,7 +40,7 @@ pub(super) async fn grown(most: u64) -> Objection {
 }
 
 /// The bytes of the process that are in memory, where the system says.
-fn resident() -> Option<u64> {
+pub(super) fn resident() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -45,7 +54,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn growth_is_seen_and_rest_is_not() {
         assert!(resident().unwrap() > 1 << 20);
-        let growing = tokio::spawn(grown(64 << 20));
+        let growing = tokio::spawn(grown(Growth { before: resident(), most: 64 << 20 }));
         tokio::time::sleep(LOOK * 10).await;
         assert!(!growing.is_finished());
         let block = vec![1_u8; 128 << 20];

@@ -15,14 +15,11 @@
 //!   host that ends. Then [`Passage::roll_back`].
 //! * **A host that dies** has told nothing of a commit, and starts the old version again.
 
-#[allow(dead_code, reason = "for the verdict")]
 mod evidence;
-#[allow(dead_code, reason = "for the verdict")]
 mod judge;
 mod memory;
 mod plan;
 mod record;
-#[allow(dead_code, reason = "for blue-green transitions")]
 pub(crate) mod shadow;
 mod told;
 
@@ -31,15 +28,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use echo_sdk::contract::transition::TransitionStep;
+use echo_sdk::contract::transition::{Comparison, TransitionStep};
 use echo_sdk::{Health, StateSnapshot, TransitionStrategy};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::actor::Figures;
 use crate::registry::Version;
+use judge::{Judge, Limits};
+use memory::Growth;
 pub(crate) use plan::Plan;
 pub use record::{Record, RecordError, Records};
+use shadow::Shadow;
 pub(crate) use told::Told;
 
 /// How often it is looked whether something speaks against the new version.
@@ -98,6 +99,11 @@ pub(crate) struct Passage<'a> {
     handed_over: Option<u32>,
     /// Whether the new version has come to handle messages, or copies of them.
     pub(crate) has_begun: bool,
+    judge: Judge,
+    /// What both had done when it began.
+    old_before: Figures,
+    new_before: Figures,
+    memory_before: Option<u64>,
 }
 
 impl<'a> Passage<'a> {
@@ -107,8 +113,22 @@ impl<'a> Passage<'a> {
         told: &'a mut Told,
         ending: watch::Receiver<Option<String>>,
     ) -> Self {
-        let workers = old.pool.size();
-        Self { old, new, plan, told, ending, workers, handed_over: None, has_begun: false }
+        let (old_before, new_before) = (old.slot.measured.snapshot(), new.slot.measured.snapshot());
+        let limits = Limits { errors: plan.errors, latency: plan.latency };
+        Self {
+            old,
+            new,
+            plan,
+            told,
+            ending,
+            workers: old.pool.size(),
+            handed_over: None,
+            has_begun: false,
+            judge: Judge::new(limits, Some(old_before.clone())),
+            old_before,
+            new_before,
+            memory_before: memory::resident(),
+        }
     }
 
     /// Has the new version get all messages, and judges it as long as the plan says.
@@ -117,14 +137,27 @@ impl<'a> Passage<'a> {
     /// What speaks against the new version; roll back then.
     pub(crate) async fn pass(&mut self) -> Result<(), Objection> {
         self.new.slot.on_trial.store(true, Ordering::Relaxed);
+        self.attend(true);
+        let passed = self.pass_over().await;
+        self.attend(false);
+        passed
+    }
+
+    /// Has each message of both versions be measured, or no more.
+    fn attend(&self, wanted: bool) {
+        self.old.slot.measured.attend(wanted);
+        self.new.slot.measured.attend(wanted);
+    }
+
+    async fn pass_over(&mut self) -> Result<(), Objection> {
         self.agree_on_form().await?;
         match self.plan.strategy {
             TransitionStrategy::Immediate => self.cut(Duration::ZERO).await?,
             TransitionStrategy::Graceful => self.cut(self.plan.patience).await?,
             TransitionStrategy::Gradual => self.shift().await?,
             TransitionStrategy::BlueGreen => {
-                let strategy = self.plan.strategy.as_str();
-                return Err(Objection(format!("the host knows no {strategy} transition yet")));
+                self.compare().await?;
+                self.cut(self.plan.patience).await?;
             }
         }
         self.told.share = 100;
@@ -224,24 +257,66 @@ impl<'a> Passage<'a> {
         Ok(())
     }
 
+    /// Has the new version handle copies of messages, and compares what it does with what the old one did. Where too
+    /// few messages come it goes by those that came within the time of the trial.
+    async fn compare(&mut self) -> Result<(), Objection> {
+        self.has_begun = true;
+        let Plan { compare, differences, trial, .. } = *self.plan;
+        let mut shadow = Shadow::start(self.old, self.new, compare, differences);
+        let (objection, has_ended) = tokio::select! {
+            biased;
+            objection = objections(self.ending.clone(), self.new, self.growth()) => {
+                (Some(objection), false)
+            }
+            _ = shadow.done() => (None, true),
+            () = tokio::time::sleep(trial) => (None, false),
+        };
+        let comparison = shadow.end().await;
+        self.told.comparison = Some(comparison.clone());
+        // It ends by itself before it has compared enough where there is no need to go on.
+        let is_cut_short = has_ended && comparison.compared < u64::from(compare);
+        let found = is_cut_short || comparison.differs_by_more_than(differences);
+        let found = found.then(|| comparison.objection());
+        if let Some(objection) = objection.or(found) {
+            return Err(objection);
+        }
+        self.told.tell(TransitionStep::Compared, None);
+        Ok(())
+    }
+
     /// Judges the new version for so long.
     async fn judge(&mut self, time: Duration) -> Result<(), Objection> {
         let until = Instant::now() + time;
-        let mut ending = self.ending.clone();
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut unwell = pin!(unwell(self.new));
-        let mut grown = pin!(memory::grown(self.plan.memory));
+        let mut objections = pin!(objections(self.ending.clone(), self.new, self.growth()));
         loop {
-            tokio::select! {
+            let is_over = tokio::select! {
                 biased;
-                reason = ended(&mut ending) => return Err(Objection(reason)),
-                objection = &mut unwell => return Err(objection),
-                objection = &mut grown => return Err(objection),
-                _ = looks.tick() => {}
-                () = tokio::time::sleep_until(until) => return Ok(()),
+                objection = &mut objections => return Err(objection),
+                _ = looks.tick() => false,
+                () = tokio::time::sleep_until(until) => true,
+            };
+            if let Some(objection) = self.look() {
+                return Err(objection);
+            }
+            if is_over {
+                return Ok(());
             }
         }
+    }
+
+    /// Looks at what both versions have done.
+    fn look(&mut self) -> Option<Objection> {
+        let old = self.old.slot.measured.snapshot().since(&self.old_before);
+        let new = self.new.slot.measured.snapshot().since(&self.new_before);
+        (self.told.old, self.told.new) = ((&old).into(), (&new).into());
+        self.judge.look(&old, &new)
+    }
+
+    /// By how many bytes the host may grow, and from what on.
+    fn growth(&self) -> Growth {
+        Growth { before: self.memory_before, most: self.plan.memory }
     }
 
     /// Has the old version go on as if there had been no other. Says what of the new one's time could not be kept.
@@ -279,6 +354,40 @@ impl<'a> Passage<'a> {
             down.map_err(|error| went_wrong("the new version cannot take its state down", error))?;
         let taken = self.old.import_state(down).await;
         taken.map_err(|error| went_wrong("the old version does not take its state back", error))
+    }
+}
+
+/// Resolves once something speaks against the new version but what it does to messages.
+async fn objections(
+    mut ending: watch::Receiver<Option<String>>,
+    new: &Version,
+    growth: Growth,
+) -> Objection {
+    tokio::select! {
+        biased;
+        reason = ended(&mut ending) => Objection(reason),
+        objection = unwell(new) => objection,
+        objection = memory::grown(growth) => objection,
+    }
+}
+
+/// What a comparison says.
+trait Compared {
+    fn differs_by_more_than(&self, share: f64) -> bool;
+    fn objection(&self) -> Objection;
+}
+
+impl Compared for Comparison {
+    fn differs_by_more_than(&self, share: f64) -> bool {
+        self.different as f64 > self.compared as f64 * share
+    }
+
+    fn objection(&self) -> Objection {
+        let Self { compared, different, first, .. } = self;
+        let first = first.as_deref().unwrap_or("its threads are gone");
+        Objection(format!(
+            "the new version did something else for {different} of {compared} messages: {first}"
+        ))
     }
 }
 

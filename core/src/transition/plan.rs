@@ -17,6 +17,10 @@ pub(crate) struct Plan {
     pub(crate) interval: Duration,
     pub(crate) trial: Duration,
     pub(crate) patience: Duration,
+    pub(crate) compare: u32,
+    pub(crate) differences: f64,
+    pub(crate) errors: f64,
+    pub(crate) latency: f64,
     /// In bytes.
     pub(crate) memory: u64,
 }
@@ -32,6 +36,10 @@ impl Plan {
             interval: settings.interval.unwrap_or(Duration::from_secs(10)),
             trial: settings.trial.unwrap_or(Duration::from_secs(30)),
             patience: settings.patience.unwrap_or(pool.shutdown_timeout),
+            compare: settings.compare.unwrap_or(100),
+            differences: settings.differences.unwrap_or(0.0),
+            errors: settings.errors.unwrap_or(0.01),
+            latency: settings.latency.unwrap_or(2.0),
             memory: settings.memory.unwrap_or(512 << 20),
         }
     }

@@ -35,6 +35,15 @@ pub fn runtime_with_signals() -> Copy {
     kept(&["-p", "echo-test-runtime", "--features", "signal"])
 }
 
+/// Two versions of a plugin that keeps its state in different forms.
+pub fn ledger() -> &'static (Copy, Copy) {
+    static VERSIONS: LazyLock<(Copy, Copy)> = LazyLock::new(|| {
+        let package = ["-p", "echo-test-ledger"];
+        (kept(&package), kept(&[&package[..], &["--features", "second"]].concat()))
+    });
+    &VERSIONS
+}
+
 /// A library that an author without the SDK wrote for version 1.0 of the boundary, built by this compiler alone.
 pub fn plain(rustc: &Path) -> Copy {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/plugins/plain/lib.rs");

@@ -14,4 +14,5 @@ mod refused;
 mod runtime;
 mod transitions;
 mod unloading;
+mod verdicts;
 mod watched;

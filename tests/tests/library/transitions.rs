@@ -70,8 +70,12 @@ async fn versions_change_there_and_back_under_traffic() {
             }
         }
     });
-    let strategies =
-        [TransitionStrategy::Immediate, TransitionStrategy::Graceful, TransitionStrategy::Gradual];
+    let strategies = [
+        TransitionStrategy::Immediate,
+        TransitionStrategy::Graceful,
+        TransitionStrategy::Gradual,
+        TransitionStrategy::BlueGreen,
+    ];
     for (round, strategy) in strategies.into_iter().cycle().take(24).enumerate() {
         let next = &versions[(round + 1) % 2];
         let settings = settings(strategy, Duration::from_millis(1));
