@@ -122,8 +122,11 @@ impl Shared {
         if let Some(stays) = leaving.iter().find(|it| it.current().file().is_none()) {
             return Err(HostError::BuiltIn(stays.name().to_owned()));
         }
-        if let Some(changing) = leaving.iter().find(|it| !it.transitions().is_empty()) {
-            return Err(HostError::Changing(changing.name().to_owned()));
+        if let Some(changing) = leaving.iter().position(|it| !it.begin_to_leave()) {
+            let (ready, others) = leaving.split_at(changing);
+            ready.iter().for_each(|it| it.stay());
+            let name = others.first().map_or(plugin, |it| it.name());
+            return Err(HostError::Changing(name.to_owned()));
         }
         let mut unloaded = Vec::with_capacity(leaving.len());
         for plugin in leaving {

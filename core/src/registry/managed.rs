@@ -40,8 +40,8 @@ pub(crate) struct Managed {
     versions: RwLock<Versions>,
     state: Mutex<State>,
     changing: Arc<tokio::sync::RwLock<()>>,
-    /// The transitions that go on or wait, in the order in which they were begun.
-    transitions: Mutex<Vec<Ongoing>>,
+    /// The transitions that go on or wait, in the order in which they were begun; nothing once the plugin leaves.
+    transitions: Mutex<Option<Vec<Ongoing>>>,
 }
 
 struct Versions {
@@ -84,7 +84,7 @@ impl Managed {
             versions: RwLock::new(Versions { current: first, beside: None }),
             state: Mutex::new(state),
             changing: Arc::default(),
-            transitions: Mutex::default(),
+            transitions: Mutex::new(Some(Vec::new())),
         };
         managed.tell(None, PluginStatus::Registered, None);
         managed
@@ -121,6 +121,7 @@ impl Managed {
     /// Begins a transition, which waits its turn where it may; says whether it does, if it was taken.
     pub(crate) fn begin(&self, transition: &Ongoing, may_wait: bool) -> Option<bool> {
         let mut transitions = self.transitions.lock();
+        let transitions = transitions.as_mut()?;
         let waits = !transitions.is_empty();
         if waits && !may_wait {
             return None;
@@ -131,12 +132,28 @@ impl Managed {
 
     /// A transition is through.
     pub(crate) fn end(&self, transition: Uuid) {
-        self.transitions.lock().retain(|other| other.id != transition);
+        let mut transitions = self.transitions.lock();
+        transitions.iter_mut().for_each(|all| all.retain(|other| other.id != transition));
     }
 
     /// The transitions that go on or wait, in the order in which they were begun.
     pub(crate) fn transitions(&self) -> Vec<Ongoing> {
-        self.transitions.lock().clone()
+        self.transitions.lock().clone().unwrap_or_default()
+    }
+
+    /// The plugin is about to leave, and takes no transition any more; says whether it may, since none goes on.
+    pub(crate) fn begin_to_leave(&self) -> bool {
+        let mut transitions = self.transitions.lock();
+        let may_leave = transitions.as_ref().is_some_and(Vec::is_empty);
+        if may_leave {
+            *transitions = None;
+        }
+        may_leave
+    }
+
+    /// The plugin stays after all.
+    pub(crate) fn stay(&self) {
+        self.transitions.lock().get_or_insert_default();
     }
 
     /// Keeps other versions away while the plugin is told to do something.
