@@ -194,3 +194,56 @@ fn a_running_host_shows_its_plugin() {
     host.signal("TERM");
     assert_eq!(host.end().code, 0);
 }
+
+#[test]
+fn a_host_that_is_killed_comes_back_with_the_version_before_the_one_on_trial() {
+    let project = Project::new("killed");
+    fs::write(project.0.join("echo-core.toml"), "[plugins.transition]\ntrial = \"10m\"\n").unwrap();
+    let serve = || {
+        let mut serve = project.command(env!("CARGO_BIN_EXE_echo-core"), &["serve"]);
+        serve.env("ECHO_GATEWAY__NATS", "127.0.0.1:0").env("ECHO_GATEWAY__HTTP", "127.0.0.1:0");
+        Running::spawn(serve)
+    };
+    let version = || {
+        let shown = project.echo_core(&["plugin", "show", "killed", "--json"]);
+        let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        let at = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        (at(&shown["manifest"]["version"]), at(&shown["hosts"][0]["slot"]["version"]))
+    };
+    project.echo_core(&["plugin", "new", "killed", "--template", "processor"]);
+    project.echo_core(&["plugin", "build", "killed"]);
+    project.echo_core(&["plugin", "activate", "killed"]);
+    let mut host = serve();
+    host.until_out("ready");
+    let cut = ["subscribe", "system.plugin.transition.cut", "--count", "1"];
+    let mut cut = Running::spawn(project.command(env!("CARGO_BIN_EXE_echo-core"), &cut));
+    cut.until("listening");
+    let manifest = project.0.join("plugins/workshop/killed/manifest.json");
+    let text = fs::read_to_string(&manifest).unwrap();
+    fs::write(&manifest, text.replace("\"version\": \"0.1.0\"", "\"version\": \"0.2.0\"")).unwrap();
+    // The host that runs takes the new build up.
+    project.echo_core(&["plugin", "build", "killed"]);
+    cut.until_out("\"to\":\"0.2.0\"");
+    host.signal("KILL");
+    drop(host);
+
+    let mut host = serve();
+    let warning = host.until("killed is not loaded");
+    for words in ["`killed` 0.2.0 was on trial when its host ended", "0.1.0, runs from"] {
+        assert!(warning.contains(words), "{words}: {warning}");
+    }
+    host.until_out("ready");
+    assert_eq!(version(), ("0.2.0".to_owned(), "0.1.0".to_owned()), "enabled, and running");
+    let order = ["request", "plugin.killed.north.ordered", r#"{"pieces":2,"cents":5}"#];
+    assert_eq!(lines(&project.echo_core(&order))[0]["text"], "0.10 EUR");
+    // Once more, by order, and for good.
+    let enabled = "plugins/enabled/killed";
+    let again = ["plugin", "transition", "killed", enabled, "--trial", "1ms"];
+    let told = project.echo_core(&again);
+    assert!(told.contains("the new version 0.2.0 stays"), "{told}");
+    host.signal("KILL");
+    drop(host);
+    let mut host = serve();
+    host.until_out("ready");
+    assert_eq!(version(), ("0.2.0".to_owned(), "0.2.0".to_owned()));
+}
