@@ -209,7 +209,10 @@ impl Plugin for Misbehave {
     }
 
     async fn health_check(&self) -> Health {
-        Health::Degraded("as ever".into())
+        match self.context.config()["init"].as_str() {
+            Some("sick") => Health::Unhealthy("it has a cold".into()),
+            _ => Health::Degraded("as ever".into()),
+        }
     }
 
     async fn metrics(&self) -> Value {

@@ -34,7 +34,11 @@ impl Place {
 
     /// Starts a host with what is enabled.
     async fn host(&self) -> Host {
-        let mut config = Config::default();
+        self.host_with(Config::default()).await
+    }
+
+    /// The same, configured otherwise.
+    async fn host_with(&self, mut config: Config) -> Host {
         config.plugins.dir = self.enabled();
         config.plugins.transition.trial = Some(Duration::from_millis(1));
         config.gateway.state_dir = Some(self.0.path().join("state"));
@@ -266,9 +270,7 @@ async fn a_version_that_was_rolled_back_is_not_what_a_host_starts_with() {
 
 #[tokio::test]
 async fn what_a_version_remembers_is_handed_over_and_back() {
-    let next = Copy::of(misbehave(), |bytes| {
-        replace(bytes, b"\"version\": \"0.1.0\"", b"\"version\": \"0.2.0\"");
-    });
+    let next = next_misbehave();
     let place = Place::new();
     let host = place.host().await;
     host.load(misbehave()).await.unwrap();
@@ -303,5 +305,51 @@ async fn what_a_version_remembers_is_handed_over_and_back() {
     assert!(reason.contains("did not shut down well: it likes it here"), "{reason}");
     assert_eq!(host.plugin("misbehave").unwrap().version, "0.2.0");
     assert_eq!(calls().await, json!(["before", "before", "before"]));
+    host.shutdown().await;
+}
+
+/// The plugin that does whatever it is told, as its next version.
+fn next_misbehave() -> Copy {
+    Copy::of(misbehave(), |bytes| {
+        replace(bytes, b"\"version\": \"0.1.0\"", b"\"version\": \"0.2.0\"");
+    })
+}
+
+#[tokio::test]
+async fn a_version_that_is_not_well_is_rolled_back() {
+    let next = next_misbehave();
+    let place = Place::new();
+    let file = "[[plugins.register]]\nid = \"misbehave\"\nconfig.init = \"sick\"\n";
+    let host = place.host_with(Config::parse("echo-core.toml", file).unwrap()).await;
+    host.load(misbehave()).await.unwrap();
+    let long = settings(TransitionStrategy::Graceful, Duration::from_secs(3600));
+    let last = host.transition("misbehave", &next.path(), long).await.unwrap();
+    assert_eq!(last.step, TransitionStep::RolledBack);
+    let reason = last.reason.unwrap();
+    assert!(reason.contains("the new version is not well: it has a cold"), "{reason}");
+    host.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_version_with_which_the_host_grows_is_rolled_back() {
+    let next = next_misbehave();
+    let place = Place::new();
+    let host = place.host().await;
+    host.load(misbehave()).await.unwrap();
+    let pattern = Pattern::new("system.plugin.transition.cut").unwrap();
+    let mut cut = host.watch(&pattern, 100).await.unwrap();
+    let memory = Some(32 << 20);
+    let long = TransitionSettings {
+        memory,
+        ..settings(TransitionStrategy::Graceful, Duration::from_secs(3600))
+    };
+    let begun = host.begin_transition("misbehave", Some(next.path()), long, false).unwrap();
+    cut.next().await.unwrap();
+    // A library's memory is the host's, whoever asks for it.
+    let block = vec![1_u8; 256 << 20];
+    let last = begun.ended().await.unwrap();
+    assert_eq!(last.step, TransitionStep::RolledBack);
+    let reason = last.reason.unwrap();
+    assert!(reason.contains("the host's memory has grown by"), "{reason} {}", block.len());
     host.shutdown().await;
 }
