@@ -3,6 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use echo_sdk::TransitionStrategy;
+use echo_test_ledger::Fault;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
 /// What to measure, and how long. Also the arguments of the command line.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Options {
@@ -18,12 +23,25 @@ pub struct Options {
     /// How many rounds each side runs, of which the median counts.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub repeats: Option<u32>,
-    /// How many cycles `unload` has; 2,000 without it.
+    /// How many cycles `unload` has, 2,000 without it; how many transitions `transition` has, 1,000 without it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
     /// The plugin library that `unload` loads; without it, one that is built from this project's sources.
     #[arg(long, value_name = "FILE")]
     pub library: Option<PathBuf>,
+    /// How versions change in `transition`: immediate, graceful, gradual or blue-green; without it, all of them in turn.
+    #[arg(long, value_parser = named::<TransitionStrategy>)]
+    pub strategy: Option<TransitionStrategy>,
+    /// What is wrong with the new version in `transition`: panic, errors (at one message in 20) or slow (three times);
+    /// nothing without it.
+    #[arg(long, value_parser = named::<Fault>)]
+    pub fault: Option<Fault>,
+    /// How many messages a second are published in `transition`; 50,000 without it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub rate: Option<u64>,
+    /// How many ordering keys `transition` has; 2,000 without it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub keys: Option<u64>,
     /// Measures shortly: for a look, not for figures to quote.
     #[arg(long)]
     pub quick: bool,
@@ -53,4 +71,9 @@ impl Options {
     pub(crate) fn wants(&self, peer: &str) -> bool {
         self.peer.is_empty() || self.peer.iter().any(|wanted| wanted == peer)
     }
+}
+
+/// What has this name in files too.
+fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
+    serde_json::from_value(Value::from(name)).map_err(|error| error.to_string())
 }

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
 use echo_bench::{BenchError, Options};
+use echo_sdk::TransitionStrategy;
+use echo_test_ledger::Fault;
 use serde_json::Value;
 
 /// Runs a case with our own side alone, and gives its lines.
@@ -119,9 +121,10 @@ fn library_line(case: &str, options: Options) -> Value {
 
 /// One after the other, since the libraries of one are mappings that the other sees.
 #[test]
-fn libraries_are_unloaded_again_and_again_and_held_against_what_is_linked_in() {
+fn libraries_are_unloaded_held_against_what_is_linked_in_and_changed() {
     unloading();
     boundary();
+    transitions();
 }
 
 fn unloading() {
@@ -141,4 +144,32 @@ fn boundary() {
     }
     // This program's allocator does not count.
     assert!(line["allocations_per_message"].is_null(), "{line}");
+}
+
+fn transitions() {
+    let measured = |strategy, fault: Option<Fault>, count| {
+        let (strategy, rate, keys) = (Some(strategy), Some(500), Some(20));
+        let count = Some(count);
+        library_line(
+            "transition",
+            Options { strategy, fault, rate, keys, count, ..Options::default() },
+        )
+    };
+    let kept = |line: &Value| {
+        let lost = ["lost", "duplicated", "reordered"].map(|key| line[key].clone());
+        assert_eq!(lost, [0, 0, 0].map(Value::from), "{line}");
+        assert_eq!(line["state_sums_exact"], true, "{line}");
+        assert!(line["messages"].as_u64().unwrap() >= 1_000, "{line}");
+    };
+    let line = measured(TransitionStrategy::Graceful, None, 2);
+    kept(&line);
+    assert_eq!((&line["committed"], &line["transitions"]), (&2.into(), &2.into()), "{line}");
+    assert!(
+        line["max_added_ms"].is_f64() && line["undisturbed_p999_ms"].as_f64() > Some(0.0),
+        "{line}"
+    );
+    let line = measured(TransitionStrategy::Immediate, Some(Fault::Panic), 1);
+    kept(&line);
+    assert_eq!((&line["committed"], &line["rolled_back"]), (&0.into(), &1.into()), "{line}");
+    assert!(line["longest_rollback_ms"].as_f64() > Some(0.0), "{line}");
 }

@@ -11,6 +11,7 @@ mod memory;
 mod nats;
 mod pool;
 mod request;
+mod transition;
 mod work_queue;
 
 pub use library::cargo;
@@ -141,6 +142,11 @@ const CASES: &[Case] = &[
         about: "a library with a tokio of its own loaded, used and unloaded, and what is left of it; by name alone, needs cargo",
         how: How::ByItself(library::unload),
     },
+    Case {
+        name: "transition",
+        about: "versions of a plugin with managed state that change under load; by name alone, needs cargo",
+        how: How::ByItself(transition::measure),
+    },
 ];
 
 /// Prints the cases' names with what each measures.
@@ -152,7 +158,7 @@ pub(crate) fn list(out: &mut dyn Write) -> Result<(), BenchError> {
 }
 
 /// What cannot be measured everywhere, since it builds plugin libraries from this project's sources.
-const BY_NAME_ALONE: [&str; 2] = ["boundary", "unload"];
+const BY_NAME_ALONE: [&str; 3] = ["boundary", "unload", "transition"];
 
 /// The cases of these names; without one, all that can be measured everywhere.
 pub(crate) fn chosen(names: &[String]) -> Result<Vec<&'static Case>, BenchError> {

@@ -1,6 +1,6 @@
 //! Plugin libraries: what the boundary costs, and what a library leaves behind.
 //!
-//! The library that is measured has a tokio of its own and is built from this project's sources, as its author
+//! The library that is measured here has a tokio of its own and is built from this project's sources, as its author
 //! would; `--library` names one that is built already.
 
 mod boundary;
@@ -17,16 +17,35 @@ use crate::BenchError;
 pub(super) use boundary::measure as boundary;
 pub(super) use unload::measure as unload;
 
-/// The package of the library.
-const PACKAGE: &str = "echo-test-runtime";
-
-/// How the library is built.
+/// A library that is built for a measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     /// With a tokio of its own.
     Runtime,
     /// Without, as a plugin that never waits.
     Plain,
+    /// The first version of a ledger.
+    FirstLedger,
+    /// The second one.
+    SecondLedger,
+}
+
+impl Kind {
+    fn package(self) -> &'static str {
+        match self {
+            Self::Runtime | Self::Plain => "echo-test-runtime",
+            Self::FirstLedger | Self::SecondLedger => "echo-test-ledger",
+        }
+    }
+
+    /// What cargo is told besides.
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Runtime | Self::FirstLedger => &[],
+            Self::Plain => &["--no-default-features"],
+            Self::SecondLedger => &["--features", "second"],
+        }
+    }
 }
 
 /// A line of what cargo says.
@@ -47,22 +66,20 @@ pub fn cargo() -> Command {
 }
 
 /// Builds the library by itself, in the project that the working folder is part of, and puts a copy into `folder`.
-fn build(kind: Kind, folder: &std::path::Path) -> Result<PathBuf, BenchError> {
+pub(super) fn build(kind: Kind, folder: &std::path::Path) -> Result<PathBuf, BenchError> {
     let failed =
         |fault: String| BenchError::Library(format!("the library could not be built: {fault}"));
-    let mut cargo = cargo();
-    cargo.args(["build", "-p", PACKAGE, "--lib", "--message-format", "json-render-diagnostics"]);
+    let (mut cargo, package) = (cargo(), kind.package());
+    cargo.args(["build", "-p", package, "--lib", "--message-format", "json-render-diagnostics"]);
+    cargo.args(kind.arguments());
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
-    }
-    if kind == Kind::Plain {
-        cargo.arg("--no-default-features");
     }
     let started = cargo.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
     let mut child = started.map_err(|error| failed(format!("cargo does not start: {error}")))?;
     let lines = child.stdout.take().map(|out| BufReader::new(out).lines().map_while(Result::ok));
     let artifacts = lines.into_iter().flatten().filter_map(|line| serde_json::from_str(&line).ok());
-    let own = artifacts.filter(|artifact: &Artifact| artifact.package_id.contains(PACKAGE));
+    let own = artifacts.filter(|artifact: &Artifact| artifact.package_id.contains(package));
     let files = own.flat_map(|artifact| artifact.filenames);
     let library = files.filter(|file| file.extension().is_some_and(|it| it == "so")).last();
     let status = child.wait()?;
@@ -83,6 +100,6 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// To the hundredth, which is more than a measurement says.
-fn rounded(value: f64) -> f64 {
+pub(super) fn rounded(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
 }
