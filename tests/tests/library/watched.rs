@@ -134,6 +134,9 @@ async fn what_was_there_when_the_host_started_is_followed_too() {
     })
     .await;
     assert_eq!((stage.plugins(), stage.host.refused().len()), (vec!["wat3".to_owned()], 1));
+    // It was told when the host started; what comes of it later is told anew, though it is the same.
+    fs::write(stage.entry("bad"), "no library either").unwrap();
+    assert!(stage.refused("bad").await.contains("no ELF file"));
     fs::copy(mended.path(), stage.entry("bad")).unwrap();
     stage.until(&["running wat4"]).await;
     // The same plugin under another name is no change.

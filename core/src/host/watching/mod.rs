@@ -138,7 +138,9 @@ impl Watching {
                 return;
             };
             let Some(shared) = shared.upgrade() else { return };
-            refused.into_iter().for_each(|it| seen.tell(&shared, it.file.into(), it.reason));
+            for Refused { file, reason } in refused {
+                seen.tell_unfit(&shared, file.into(), reason);
+            }
             if let Err(HostError::Ending) = seen.act(&shared).await {
                 return;
             }
@@ -175,6 +177,7 @@ impl Watching {
         match self.folder.look(&self.dir) {
             Ok(refused) => {
                 self.is_unreadable = false;
+                self.told.remove(&self.dir);
                 refused
             }
             Err(error) => self.unreadable(&error),
@@ -275,7 +278,10 @@ impl Watching {
                     let done = Done { library: Arc::clone(library), outcome };
                     self.done.insert(path.to_owned(), done);
                 }
-                _ => changed.push((path.to_owned(), Arc::clone(library))),
+                _ => {
+                    self.told.remove(path);
+                    changed.push((path.to_owned(), Arc::clone(library)));
+                }
             }
         }
         changed
@@ -357,6 +363,16 @@ impl Watching {
         match shared.load(path).await {
             Ok(_) => Ok(Outcome::Came),
             Err(error) => given_up(error),
+        }
+    }
+
+    /// Tells of a file that is no library, unless the host has found it so when it started.
+    fn tell_unfit(&mut self, shared: &Shared, path: PathBuf, reason: String) {
+        let file = path.display().to_string();
+        let is_known = self.refused.iter().any(|refused| refused.file == file);
+        if !(is_known && self.folder.is_as_at(&path, self.begun)) {
+            self.told.remove(&path);
+            self.tell(shared, path, reason);
         }
     }
 
