@@ -63,6 +63,9 @@ pub enum BusError {
     /// A slot of this name is open already.
     #[error("a slot named `{0}` is open already")]
     SlotTaken(String),
+    /// The slot is closed.
+    #[error("the slot `{0}` is closed; open it again")]
+    SlotClosed(String),
     /// The bus is closed.
     #[error("the bus is closed")]
     Closed,
@@ -243,6 +246,14 @@ pub trait Slot: Send + Sync {
     }
     /// Another receiver, which shares the messages of a side with those that side has.
     fn receiver_of(&self, side: Side) -> Box<dyn Receiver>;
+    /// Has the slot match these patterns in place of those that it has. Publishes that begin after this resolves go by
+    /// the new ones; a message on a topic that both match is neither lost nor doubled meanwhile. What the slot holds it
+    /// keeps, and so it does what is kept for it of durable topics that it no longer matches.
+    ///
+    /// # Errors
+    /// [`BusError::SlotClosed`], or what the transport says: then it may match the new patterns, the old ones or both, and
+    /// is to be asked again.
+    fn resubscribe(&self, patterns: Vec<Pattern>) -> BoxFuture<'_, Result<(), BusError>>;
     /// Divides the messages from now on: so many of [`BUCKETS`] are the second side's, more count as all of them, and
     /// the rest the first's. At first all are the first's.
     ///

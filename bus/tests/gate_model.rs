@@ -47,7 +47,9 @@ struct Queue {
 
 impl Queue {
     fn place(&self, ticket: u8) {
-        self.gate.place(|look| self.put(look, ticket), |look| self.bring_over(look));
+        let look = self.gate.look();
+        self.put(look, ticket);
+        self.gate.look_again(look, |look| self.bring_over(look));
     }
 
     fn put(&self, look: Look, ticket: u8) {
@@ -189,7 +191,9 @@ fn the_fences_are_enough() {
         let publisher = {
             let queue = Arc::clone(&queue);
             thread::spawn(move || {
-                queue.gate.place(|look| queue.put(look, 1), |look| queue.bring_over(look));
+                let look = queue.gate.look();
+                queue.put(look, 1);
+                queue.gate.look_again(look, |look| queue.bring_over(look));
             })
         };
         queue.gate.divide(256, |look| queue.bring_over(look));

@@ -3,8 +3,8 @@
 //! Whoever asks who listens has to ask after those that were dropped before have left.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::pending::Pending;
@@ -12,10 +12,10 @@ use crate::pending::Pending;
 #[derive(Debug)]
 pub(crate) struct Ending {
     token: CancellationToken,
-    tasks: AtomicUsize,
+    /// Whether the tasks count as leaving.
+    is_counted: Mutex<bool>,
     /// Tasks that have not left the server.
     here: Pending,
-    is_counted: AtomicBool,
     leaving: Arc<Pending>,
 }
 
@@ -24,17 +24,21 @@ impl Ending {
     pub(crate) fn new(parent: &CancellationToken, leaving: &Arc<Pending>) -> Arc<Self> {
         Arc::new(Self {
             token: parent.child_token(),
-            tasks: AtomicUsize::new(0),
+            is_counted: Mutex::default(),
             here: Pending::default(),
-            is_counted: AtomicBool::new(false),
             leaving: Arc::clone(leaving),
         })
     }
 
-    /// So many tasks leave when it ends.
+    /// So many more tasks leave when it ends.
     pub(crate) fn has_tasks(&self, tasks: usize) {
-        self.tasks.store(tasks, Ordering::Release);
-        (0..tasks).for_each(|_| self.here.begin());
+        let is_counted = self.is_counted.lock();
+        for _ in 0..tasks {
+            self.here.begin();
+            if *is_counted {
+                self.leaving.begin();
+            }
+        }
     }
 
     /// Whether the tasks were told to end and some of them have not left the server.
@@ -53,21 +57,31 @@ impl Ending {
 
     /// Tells the tasks to end; from now on they count as leaving.
     pub(crate) fn end(&self) {
-        self.count();
+        self.count(&mut self.is_counted.lock());
         self.token.cancel();
     }
 
-    /// A task has left the server.
+    /// A task has left the server, since this ends.
     pub(crate) fn task_has_left(&self) {
+        let mut is_counted = self.is_counted.lock();
         // It may have ended with the bus, or because its queue was closed, before anybody ended it.
-        self.count();
+        self.count(&mut is_counted);
         self.here.end();
         self.leaving.end();
     }
 
-    fn count(&self) {
-        if !self.is_counted.swap(true, Ordering::AcqRel) {
-            (0..self.tasks.load(Ordering::Acquire)).for_each(|_| self.leaving.begin());
+    /// A task has nothing more to do, while others go on.
+    pub(crate) fn task_is_done(&self) {
+        let is_counted = self.is_counted.lock();
+        self.here.end();
+        if *is_counted {
+            self.leaving.end();
+        }
+    }
+
+    fn count(&self, is_counted: &mut bool) {
+        if !std::mem::replace(is_counted, true) {
+            (0..self.here.count()).for_each(|_| self.leaving.begin());
         }
     }
 }

@@ -8,12 +8,14 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use async_nats::{Message, Subscriber};
 use echo_bus::{LocalTransport, Transport};
-use echo_sdk::{Offer, Received};
+use echo_sdk::{Offer, Pattern, Received};
 use futures_util::stream::{SelectAll, Stream, StreamExt};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::ending::Ending;
 use crate::sieve::Sieve;
@@ -21,12 +23,66 @@ use crate::sieve::Sieve;
 /// Asks a feed to say when all that the server has sent so far is in the queue.
 pub(crate) type CaughtUp = oneshot::Sender<()>;
 
+/// More messages than are on their way to a subscription at any time.
+const MANY: u64 = 1 << 16;
+
+/// How long no message comes by a subscription that leaves before it is said to get no more.
+const QUIET: Duration = Duration::from_secs(1);
+
 /// How many messages of a subscription are taken at once before another has its turn.
 const TURN: usize = 64;
 
+/// Other subscriptions for a feed.
+pub(crate) struct Change {
+    pub(crate) add: Vec<Coming>,
+    /// The subjects of those that leave.
+    pub(crate) leave: Vec<String>,
+    pub(crate) patterns: Vec<Pattern>,
+    pub(crate) done: oneshot::Sender<()>,
+}
+
 /// A subscription at the server: gives the messages that have come, so many at a time.
 #[derive(Debug)]
-pub(crate) struct Coming(pub(crate) Subscriber);
+pub(crate) struct Coming {
+    subject: String,
+    subscriber: Subscriber,
+    /// How many messages have come.
+    count: u64,
+    leaving: Option<Leaving>,
+}
+
+/// How far a subscription that leaves the server is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaving {
+    /// It may get [`MANY`] more; so many had come when somebody looked last.
+    Under(u64),
+    /// It gets one more at most.
+    Quiet,
+}
+
+impl Coming {
+    pub(crate) fn new(subject: String, subscriber: Subscriber) -> Self {
+        Self { subject, subscriber, count: 0, leaving: None }
+    }
+
+    /// Has the server let go of it. The client forgets a subscription as it says so, and what is on its way then is
+    /// lost, unless it is still to get so many: so it is to get more than can be on their way, and once none have come for
+    /// a while, one.
+    async fn leave(&mut self) {
+        let more = match self.leaving {
+            None => MANY,
+            Some(Leaving::Under(count)) if count == self.count => 1,
+            Some(Leaving::Under(_)) => {
+                self.leaving = Some(Leaving::Under(self.count));
+                return;
+            }
+            Some(Leaving::Quiet) => return,
+        };
+        self.leaving = Some(if more == 1 { Leaving::Quiet } else { Leaving::Under(self.count) });
+        // Without a connection there is nothing to leave.
+        let _ = self.subscriber.unsubscribe_after(self.count + more).await;
+    }
+}
 
 impl Stream for Coming {
     type Item = Vec<Message>;
@@ -34,8 +90,9 @@ impl Stream for Coming {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Vec<Message>>> {
         let mut come = Vec::new();
         while come.len() < TURN {
-            match self.0.poll_next_unpin(cx) {
+            match self.subscriber.poll_next_unpin(cx) {
                 Poll::Ready(Some(message)) => {
+                    self.count += 1;
                     if come.is_empty() {
                         come.reserve_exact(TURN);
                     }
@@ -59,6 +116,7 @@ pub(crate) struct Feed {
     /// How many messages wait beside a full queue.
     pub(crate) backlog: usize,
     pub(crate) asked: mpsc::UnboundedReceiver<CaughtUp>,
+    pub(crate) changes: mpsc::UnboundedReceiver<Change>,
     pub(crate) ending: Arc<Ending>,
 }
 
@@ -68,7 +126,7 @@ impl Feed {
         let ending = Arc::clone(&self.ending);
         ending.token().run_until_cancelled(self.fill()).await;
         self.queue.close();
-        for Coming(mut subscriber) in std::mem::take(&mut self.messages) {
+        for Coming { mut subscriber, .. } in std::mem::take(&mut self.messages) {
             // Without a connection there is nothing to leave.
             let _ = subscriber.unsubscribe().await;
         }
@@ -76,22 +134,31 @@ impl Feed {
     }
 
     async fn fill(&mut self) {
+        let mut looks = interval(QUIET);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let is_leaving = |it: &Coming| matches!(it.leaving, Some(Leaving::Under(_)));
+            let some_leave = self.sieve.is_strict && self.messages.iter().any(is_leaving);
             let come = tokio::select! {
                 biased;
-                come = self.messages.next() => come,
+                Some(change) = self.changes.recv() => {
+                    self.change(change).await;
+                    continue;
+                }
+                Some(come) = self.messages.next() => come,
                 Some(caught_up) = self.asked.recv() => {
                     // Whoever asked may have stopped waiting.
                     let _ = caught_up.send(());
                     continue;
                 }
-            };
-            let Some(come) = come else {
-                // The slot has no patterns that are not durable: nothing comes.
-                while let Some(caught_up) = self.asked.recv().await {
-                    let _ = caught_up.send(());
+                _ = looks.tick(), if some_leave => {
+                    for coming in self.messages.iter_mut().filter(|it| is_leaving(it)) {
+                        coming.leave().await;
+                    }
+                    continue;
                 }
-                return std::future::pending().await;
+                // The slot is gone.
+                else => return std::future::pending().await,
             };
             let mut come = come.into_iter();
             while let Some(message) = come.next() {
@@ -125,6 +192,7 @@ impl Feed {
                         }
                         break;
                     }
+                    Some(change) = self.changes.recv() => self.change(change).await,
                     Some(come) = self.messages.next() => {
                         come.into_iter().for_each(|message| self.keep(message, &mut backlog));
                     }
@@ -132,6 +200,20 @@ impl Feed {
             }
             next = backlog.pop_front();
         }
+    }
+
+    /// Takes up other subscriptions, and lets go of some.
+    async fn change(&mut self, change: Change) {
+        let Change { add, leave, patterns, done } = change;
+        let stays = |it: &&mut Coming| it.leaving.is_none() && leave.contains(&it.subject);
+        for coming in self.messages.iter_mut().filter(stays) {
+            coming.leave().await;
+        }
+        self.messages.extend(add);
+        self.sieve.patterns = patterns;
+        // Those that leave bring what nobody wants any more.
+        self.sieve.is_strict = true;
+        let _ = done.send(());
     }
 
     /// Keeps a message beside the queue, if there is room.

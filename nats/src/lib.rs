@@ -42,6 +42,7 @@ mod pending;
 mod publish;
 mod pull;
 mod receiver;
+mod scope;
 mod sieve;
 mod slot;
 mod states;
@@ -49,6 +50,7 @@ mod store;
 mod stream;
 mod streams;
 mod subject;
+mod subscribed;
 mod transport;
 
 pub use error::NatsError;

@@ -8,6 +8,9 @@
 //! or the server says nothing for too long, the task sees to the consumer and asks anew; what was on its way to
 //! it then comes again.
 //!
+//! A consumer that the slot's patterns no longer ask for is emptied of what was published before they changed, and
+//! deleted ([`scope`](crate::scope)).
+//!
 //! The task ends with its token. Dropping it at any point loses nothing: what it has not handed to the queue
 //! comes again once `ack_wait` is over.
 
@@ -17,18 +20,24 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, pull};
 use async_nats::{Message, Subject, Subscriber};
 use echo_bus::{BusError, LocalTransport, Slot, Transport};
-use echo_sdk::{Pattern, Topic};
+use echo_sdk::{Pattern, Received};
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 
+use crate::connection::Connection;
 use crate::decode;
 use crate::ending::Ending;
 use crate::held::{Answer, Held, Source, Table};
 use crate::pace::Pace;
+use crate::scope::{Judged, Scope};
 use crate::subject::{self, delivered};
 
 /// How soon a host sees that it could hold more.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// How often a host looks whether a consumer that its slot has no more use for is empty.
+const LOOK_LEFT: Duration = Duration::from_millis(100);
 
 /// How long a request for messages stands at the server.
 const EXPIRES: Duration = Duration::from_secs(30);
@@ -49,21 +58,49 @@ const TURN: usize = 64;
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// A consumer as it has to be at the server.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wanted {
     pub(crate) stream: String,
     pub(crate) slot: String,
-    /// The subjects that it takes.
-    pub(crate) filter: String,
-    /// A partition of keys: one message at a time, over all hosts.
-    pub(crate) is_partition: bool,
+    /// The topics that it takes.
+    pub(crate) topics: Pattern,
+    /// A partition of keys, one message at a time, over all hosts; messages without a key where there is none.
+    pub(crate) partition: Option<u16>,
     pub(crate) ack_wait: Duration,
 }
 
 impl Wanted {
     /// Where it is: the stream, and its name there.
     pub(crate) fn place(&self) -> (String, String) {
-        (self.stream.clone(), subject::consumer_name(&self.slot, &self.filter))
+        (self.stream.clone(), subject::consumer_name(&self.slot, &self.filter()))
+    }
+
+    /// The subjects that it takes.
+    fn filter(&self) -> String {
+        let topics = self.topics.as_str();
+        self.partition.map_or_else(|| topics.to_owned(), |it| subject::keyed(it, topics))
+    }
+
+    /// Whether a message may be in both.
+    pub(crate) fn has_in_common_with(&self, other: &Self) -> bool {
+        let is_beside = self.stream == other.stream && self.partition == other.partition;
+        is_beside && subject::intersection(&self.topics, &other.topics).is_some()
+    }
+
+    /// Sees to the consumer at the server.
+    pub(crate) async fn attach(
+        &self,
+        connection: &Connection,
+    ) -> Result<Consumer<pull::Config>, BusError> {
+        let failed = |reason: String| {
+            let stream = &self.stream;
+            BusError::Transport(format!("no consumer on the stream `{stream}`: {reason}"))
+        };
+        let Some(jetstream) = &connection.jetstream else {
+            return Err(failed("JetStream is not enabled".to_owned()));
+        };
+        let created = jetstream.create_consumer_on_stream(self.config(), &self.stream).await;
+        created.map_err(|error| failed(error.to_string()))
     }
 
     fn config(&self) -> pull::Config {
@@ -76,8 +113,8 @@ impl Wanted {
             ack_wait: self.ack_wait,
             // Attempts are counted by the host, which makes dead letters.
             max_deliver: -1,
-            filter_subject: self.filter.clone(),
-            max_ack_pending: if self.is_partition { 1 } else { -1 },
+            filter_subject: self.filter(),
+            max_ack_pending: if self.partition.is_some() { 1 } else { -1 },
             ..pull::Config::default()
         }
     }
@@ -88,8 +125,10 @@ pub(crate) struct Pull {
     pub(crate) wanted: Wanted,
     pub(crate) table: Arc<Table>,
     pub(crate) queue: LocalTransport,
-    /// Filters of the same slot that have a message in their consumers as well: it counts there.
-    pub(crate) elsewhere: Vec<Pattern>,
+    /// Which of its messages are to be handled.
+    pub(crate) scope: Arc<Scope>,
+    /// Told when this one is given up, and no longer at the server.
+    pub(crate) gone: CancellationToken,
     pub(crate) source: Arc<Source>,
     /// How many messages this host holds of it at most.
     pub(crate) budget: usize,
@@ -115,30 +154,39 @@ enum Lost {
     Ending,
     /// The connection was another, or the server said that something is wrong.
     Anew,
+    /// It has no messages left for a slot that has no use for later ones.
+    Over,
 }
 
 impl Pull {
-    /// Sees to the consumer at the server.
-    pub(crate) async fn attach(&self) -> Result<Consumer<pull::Config>, BusError> {
-        let failed = |reason: String| {
-            let stream = &self.wanted.stream;
-            BusError::Transport(format!("no consumer on the stream `{stream}`: {reason}"))
-        };
-        let Some(jetstream) = &self.table.connection.jetstream else {
-            return Err(failed("JetStream is not enabled".to_owned()));
-        };
-        let config = self.wanted.config();
-        let created = jetstream.create_consumer_on_stream(config, &self.wanted.stream).await;
-        created.map_err(|error| failed(error.to_string()))
-    }
-
     /// Takes messages until it is told to end.
     pub(crate) async fn run(self, first: Consumer<pull::Config>) {
-        self.take_until_the_end(first).await;
-        self.ending.task_has_left();
+        let is_over = self.take_until_the_end(first).await;
+        let connection = &self.table.connection;
+        let waiting = self.scope.end().into_iter();
+        waiting.for_each(|(_, held)| held.settle(connection, Answer::Again(Duration::ZERO)));
+        if is_over {
+            self.delete().await;
+            self.ending.task_is_done();
+        } else {
+            self.ending.task_has_left();
+        }
+        self.gone.cancel();
     }
 
-    async fn take_until_the_end(&self, first: Consumer<pull::Config>) {
+    /// Takes the consumer off its stream, which else would keep messages for it.
+    async fn delete(&self) {
+        let (stream, name) = self.wanted.place();
+        if let Some(jetstream) = &self.table.connection.jetstream
+            && let Err(error) = jetstream.delete_consumer_from_stream(&name, &stream).await
+        {
+            let slot = &self.wanted.slot;
+            tracing::warn!(slot, stream, name, %error, "a consumer that nobody needs is left");
+        }
+    }
+
+    /// Says whether that is because the slot has no more use for it.
+    async fn take_until_the_end(&self, first: Consumer<pull::Config>) -> bool {
         let ending = self.ending.token();
         let mut consumer = Some(first);
         let mut epoch = self.table.connection.epoch.clone();
@@ -148,8 +196,10 @@ impl Pull {
             let attached = match consumer.take() {
                 Some(consumer) => Ok(consumer),
                 None => {
-                    let attaching = ending.run_until_cancelled(self.attach());
-                    let Some(attached) = attaching.await else { return };
+                    let attaching = self.wanted.attach(&self.table.connection);
+                    let Some(attached) = ending.run_until_cancelled(attaching).await else {
+                        return false;
+                    };
                     attached
                 }
             };
@@ -158,14 +208,15 @@ impl Pull {
                 Err(error) => Err(error),
             };
             match result {
-                Ok(Lost::Ending) => return,
+                Ok(Lost::Ending) => return false,
+                Ok(Lost::Over) => return true,
                 Ok(Lost::Anew) => {}
                 Err(error) => {
                     tracing::warn!(slot = self.wanted.slot, %error, "asking again");
                     self.show_life(&mut life);
                     let waiting = tokio::time::sleep(PATIENCE);
                     if ending.run_until_cancelled(waiting).await.is_none() {
-                        return;
+                        return false;
                     }
                 }
             }
@@ -191,9 +242,12 @@ impl Pull {
         };
         let mut beat = interval(self.wanted.ack_wait / 3);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looks = interval(LOOK_LEFT);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = Instant::now();
         loop {
             self.ask(&mut attached).await?;
+            let to_drain = self.scope.to_drain();
             let look = self.may_grow(&attached);
             tokio::select! {
                 biased;
@@ -208,6 +262,25 @@ impl Pull {
                     self.show_life(life);
                     if attached.pending > 0 && heard.elapsed() > SILENCE {
                         return Ok(Lost::Anew);
+                    }
+                }
+                () = async {
+                    tokio::select! {
+                        () = self.scope.changed.notified() => {}
+                        () = self.scope.may_go_on() => {}
+                    }
+                } => {
+                    let waiting = self.scope.take_waiting();
+                    let mut judged = waiting.into_iter().map(|(it, held)| self.hand_over(it, held));
+                    if let Some(lost) = judged.find_map(|lost| lost) {
+                        return Ok(lost);
+                    }
+                }
+                _ = looks.tick(), if to_drain.is_some() => {
+                    let place = to_drain.unwrap_or_default();
+                    if self.is_over(&mut attached.consumer, place).await? {
+                        self.leave(attached).await;
+                        return Ok(Lost::Over);
                     }
                 }
                 message = attached.messages.next() => {
@@ -270,7 +343,7 @@ impl Pull {
     fn may_grow(&self, attached: &Attached) -> bool {
         let pace = &attached.pace;
         let is_spent = attached.pending == 0 && self.source.held() > pace.budget / 2;
-        !self.wanted.is_partition && pace.budget < pace.most && is_spent
+        self.wanted.partition.is_none() && pace.budget < pace.most && is_spent
     }
 
     /// Asks for as many messages as there is room for, when that is half of it.
@@ -281,7 +354,7 @@ impl Pull {
         let taken = self.source.held() + attached.pending;
         let is_paused = self.is_paused.load(std::sync::atomic::Ordering::Acquire);
         // A partition's consumer gives out one at a time, so its requests can wait in store.
-        let wanted = if self.wanted.is_partition {
+        let wanted = if self.wanted.partition.is_some() {
             if attached.pending > 0 { 0 } else { self.budget }
         } else if taken > reserve {
             0
@@ -373,11 +446,18 @@ impl Pull {
                 return None;
             }
         };
-        if self.is_elsewhere(&received.topic) {
+        self.watch(life, &held);
+        self.hand_over(received, held)
+    }
+
+    /// Hands a message to the queue, if it is to be handled here.
+    fn hand_over(&self, received: Received, held: Arc<Held>) -> Option<Lost> {
+        let Judged { received, held, is_ours } = self.scope.judge(received, held)?;
+        let connection = &self.table.connection;
+        if !is_ours {
             held.settle(connection, Answer::Done);
             return None;
         }
-        self.watch(life, &held);
         self.table.put(&received.message, held);
         if self.queue.publish_unbounded(&received.topic, received.message.clone()).is_err() {
             let held = self.table.take(&received.message);
@@ -387,8 +467,22 @@ impl Pull {
         None
     }
 
-    fn is_elsewhere(&self, topic: &Topic) -> bool {
-        self.elsewhere.iter().any(|filter| filter.matches(topic))
+    /// Looks up to where in the stream all is settled; says whether the consumer is given up.
+    async fn is_over(
+        &self,
+        consumer: &mut Consumer<pull::Config>,
+        last: u64,
+    ) -> Result<bool, BusError> {
+        let info = consumer.info().await.map_err(|error| BusError::Transport(error.to_string()))?;
+        let delivered = info.delivered.stream_sequence;
+        self.scope.drain(match (info.num_pending, info.num_ack_pending) {
+            (0, 0) => last,
+            // They come one at a time.
+            (_, 0) if self.wanted.partition.is_some() => delivered,
+            (_, _) if self.wanted.partition.is_some() => delivered.saturating_sub(1),
+            _ => info.ack_floor.stream_sequence,
+        });
+        Ok(self.scope.give_up())
     }
 
     /// Remembers a message, and forgets those that are settled once there are many.

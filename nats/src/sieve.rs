@@ -12,6 +12,8 @@ use crate::{decode, subject};
 /// Reads messages, and leaves out those that somebody else gets.
 pub(crate) struct Sieve {
     pub(crate) patterns: Vec<Pattern>,
+    /// Whether something comes that no pattern matches.
+    pub(crate) is_strict: bool,
     /// For slots: what is durable comes from its stream.
     pub(crate) durable: Option<Arc<Streams>>,
     /// Messages that nobody gets.
@@ -27,6 +29,10 @@ impl Sieve {
         }
         match decode::core(message) {
             Ok(received) => {
+                let matches = |pattern: &Pattern| pattern.matches(&received.topic);
+                if self.is_strict && !self.patterns.iter().any(matches) {
+                    return None;
+                }
                 let elsewhere = self.durable.as_ref().is_some_and(|it| it.keep(&received.topic));
                 (!elsewhere).then_some(received)
             }

@@ -15,38 +15,36 @@ use echo_bus::{
     BusError, LocalOptions, LocalTransport, Receiver, Side, Slot, SlotOptions, SlotStats, Transport,
 };
 use echo_sdk::{BoxFuture, Overflow, Pattern, Received};
-use futures_util::future::try_join_all;
-use futures_util::stream::SelectAll;
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::ending::Ending;
-use crate::feed::{CaughtUp, Coming, Feed};
-use crate::held::{Source, Table};
+use crate::feed::{CaughtUp, Change, Feed};
+use crate::held::Table;
 use crate::publish::Publisher;
-use crate::pull::{Pull, Wanted};
 use crate::receiver::NatsReceiver;
 use crate::sieve::Sieve;
 use crate::states::StateBucket;
+use crate::subscribed::Taking;
 use crate::transport::Hub;
-use crate::{NatsOptions, lag, subject};
-
-/// How many messages of a partition of keys are asked for at once; they come one at a time.
-const PARTITION_BATCH: usize = 32;
+use crate::{DurableOptions, lag};
 
 pub(crate) struct NatsSlot {
-    inner: Arc<dyn Slot>,
-    queue: LocalTransport,
-    table: Arc<Table>,
-    publisher: Arc<Publisher>,
+    pub(crate) inner: Arc<dyn Slot>,
+    pub(crate) queue: LocalTransport,
+    pub(crate) table: Arc<Table>,
+    pub(crate) publisher: Arc<Publisher>,
     states: Arc<StateBucket>,
-    sources: Vec<Arc<Source>>,
-    /// By stream and name.
-    consumers: Vec<(String, String)>,
-    is_paused: Arc<AtomicBool>,
+    pub(crate) durable: DurableOptions,
+    /// What it takes from streams.
+    pub(crate) taking: Mutex<Vec<Arc<Taking>>>,
+    /// What it subscribes to; nothing while that changes.
+    pub(crate) patterns: Mutex<Option<Vec<Pattern>>>,
+    pub(crate) is_paused: Arc<AtomicBool>,
     dropped: Arc<AtomicU64>,
     feed: mpsc::UnboundedSender<CaughtUp>,
-    ending: Arc<Ending>,
-    confirm: bool,
+    pub(crate) changes: mpsc::UnboundedSender<Change>,
+    pub(crate) ending: Arc<Ending>,
 }
 
 /// A queue of this host that takes all that is given to it.
@@ -80,102 +78,45 @@ impl NatsSlot {
             })
             .await?;
         let (feed, asked) = mpsc::unbounded_channel();
-        let mut slot = Self {
+        let (changes, changed) = mpsc::unbounded_channel();
+        let slot = Self {
             inner,
             queue,
             table: Arc::new(Table::new(Arc::clone(connection), Arc::clone(&ending))),
-            sources: Vec::new(),
-            consumers: Vec::new(),
+            durable: hub.options.durable.clone(),
+            taking: Mutex::default(),
+            patterns: Mutex::new(Some(options.patterns.clone())),
             is_paused: Arc::default(),
             dropped: Arc::default(),
             feed,
+            changes,
             ending,
-            confirm: hub.options.durable.confirm_acks,
             publisher: Arc::clone(&publisher),
             states: Arc::clone(&hub.states),
         };
-        let pulls = slot.pulls(&options, &hub.options);
-        slot.sources = pulls.iter().map(|pull| Arc::clone(&pull.source)).collect();
-        slot.consumers = pulls.iter().map(|pull| pull.wanted.place()).collect();
-        let consumers = try_join_all(pulls.iter().map(Pull::attach)).await?;
-        let messages = slot.subscribe(hub, &options).await?;
-        slot.ending.has_tasks(pulls.len() + 1);
-        for (pull, consumer) in pulls.into_iter().zip(consumers) {
-            publisher.tasks.spawn(pull.run(consumer));
+        let pulls = slot.first_pulls(&options.patterns).await?;
+        let messages = slot.subscribe(&slot.subjects(&options.patterns)).await?;
+        for (pull, consumer) in pulls {
+            slot.start(pull, consumer);
         }
+        slot.ending.has_tasks(1);
         let feed = Feed {
-            messages,
+            messages: messages.into_iter().collect(),
             queue: slot.queue.clone(),
             sieve: Sieve {
                 patterns: options.patterns,
+                is_strict: false,
                 durable: Some(Arc::clone(&publisher.streams)),
                 dropped: Arc::clone(&slot.dropped),
             },
             backlog: hub.options.backlog,
             asked,
+            changes: changed,
             ending: Arc::clone(&slot.ending),
         };
         publisher.tasks.spawn(feed.run());
         connection.round_trip().await;
         Ok(slot)
-    }
-
-    /// Subscribes to what does not last, in the queue group of the slot's name. What its streams bring all of would
-    /// only come twice.
-    async fn subscribe(
-        &self,
-        hub: &Hub,
-        options: &SlotOptions,
-    ) -> Result<SelectAll<Coming>, BusError> {
-        let mut messages = SelectAll::new();
-        // Nobody hears what was published before.
-        hub.publisher.lane.flushed().await;
-        let client = &hub.publisher.connection.client;
-        let streams = &hub.publisher.streams;
-        let patterns = subject::reduced(&options.patterns).into_iter();
-        for pattern in patterns.filter(|pattern| !streams.cover(pattern)) {
-            let subscriber = client
-                .queue_subscribe(pattern.as_str().to_owned(), options.name.clone())
-                .await
-                .map_err(|error| BusError::Transport(error.to_string()))?;
-            messages.push(Coming(subscriber));
-        }
-        Ok(messages)
-    }
-
-    /// The consumers that the slot takes its durable messages from: for each filter one for messages without a
-    /// key, and one for each partition of keys.
-    fn pulls(&self, options: &SlotOptions, settings: &NatsOptions) -> Vec<Pull> {
-        let filters = self.publisher.streams.filters(&options.patterns);
-        let share = options.capacity.min(settings.durable.prefetch) / filters.len().max(1);
-        let mut all = Vec::new();
-        for (index, (stream, filter)) in filters.iter().enumerate() {
-            let own = |(other, filter): &(&str, Pattern)| (other == stream).then(|| filter.clone());
-            let elsewhere: Vec<Pattern> = filters.iter().take(index).filter_map(own).collect();
-            let partitions = (0..settings.durable.partitions)
-                .map(|partition| (subject::keyed(partition, filter.as_str()), true));
-            let plain = (filter.as_str().to_owned(), false);
-            for (filter, is_partition) in std::iter::once(plain).chain(partitions) {
-                all.push(Pull {
-                    wanted: Wanted {
-                        stream: (*stream).to_owned(),
-                        slot: options.name.clone(),
-                        filter,
-                        is_partition,
-                        ack_wait: settings.durable.ack_wait,
-                    },
-                    table: Arc::clone(&self.table),
-                    queue: self.queue.clone(),
-                    slot: Arc::clone(&self.inner),
-                    elsewhere: elsewhere.clone(),
-                    source: Source::of(stream),
-                    budget: if is_partition { PARTITION_BATCH } else { share.max(1) },
-                    is_paused: Arc::clone(&self.is_paused),
-                    ending: Arc::clone(&self.ending),
-                });
-            }
-        }
-        all
     }
 
     /// Resolves once all that this host has published so far and that came to this slot is in its queue.
@@ -202,8 +143,12 @@ impl Slot for NatsSlot {
             Arc::clone(&self.table),
             Arc::clone(&self.publisher),
             Arc::clone(&self.states),
-            self.confirm,
+            self.durable.confirm_acks,
         ))
+    }
+
+    fn resubscribe(&self, patterns: Vec<Pattern>) -> BoxFuture<'_, Result<(), BusError>> {
+        Box::pin(self.change_patterns(patterns))
     }
 
     fn divide(&self, second: u16) {
@@ -217,7 +162,8 @@ impl Slot for NatsSlot {
 
     fn lag(&self) -> BoxFuture<'_, Option<usize>> {
         Box::pin(async {
-            let kept = lag::lag(&self.publisher.connection, &self.consumers).await?;
+            let places: Vec<_> = self.taking().iter().map(|taking| taking.wanted.place()).collect();
+            let kept = lag::lag(&self.publisher.connection, &places).await?;
             Some(kept.max(self.stats().held))
         })
     }
@@ -238,7 +184,7 @@ impl Slot for NatsSlot {
     fn resume(&self) {
         self.is_paused.store(false, Ordering::Release);
         self.inner.resume();
-        self.sources.iter().for_each(|source| source.ask.notify_one());
+        self.taking().iter().for_each(|taking| taking.source.ask.notify_one());
     }
 
     fn close(&self) {

@@ -127,8 +127,12 @@ impl NatsTransport {
         }
         let ending = Ending::new(&self.0.ending, &self.0.leaving);
         ending.has_tasks(1);
-        let sieve =
-            Sieve { patterns: vec![pattern.clone()], durable: None, dropped: Arc::default() };
+        let sieve = Sieve {
+            patterns: vec![pattern.clone()],
+            is_strict: false,
+            durable: None,
+            dropped: Arc::default(),
+        };
         let (stream, looking_after) = NatsStream::new(heard, sieve, options, &ending);
         self.0.publisher.tasks.spawn(looking_after);
         connection.round_trip().await;

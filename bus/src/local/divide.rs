@@ -8,7 +8,7 @@
 //! * **Once, and in order.** Dividing moves tickets and copies nothing. A lane has one ticket wherever that lies, and
 //!   whoever holds it gives it up only between two messages: so a key is in one hand at a time, and in order, while
 //!   the share changes. Messages without a key are handed out in no order while a queue is divided, or was a moment ago.
-//! * **Shared queues.** All that puts tickets there does so by [`place`](Queue::place). After a change of the share each
+//! * **Shared queues.** All that puts tickets there does so by [`place`](Queue::place) or as it does. After a change of the share each
 //!   ticket that lay there is swept and put where it belongs, and what is put meanwhile by an old look is brought over by
 //!   whoever put it ([`gate`](super::gate)).
 //! * **Queues of receivers.** A receiver takes tickets along, looks at the share, and if that is no longer whole gives away
@@ -22,17 +22,18 @@
 //! * **Cost of a change.** A sweep looks at each ticket once, under a lock that publishers do not take, those aside who
 //!   looked at the share a moment before it changed.
 
+use uuid::Uuid;
+
 use super::gate::Look;
-use super::lanes::LaneId;
 use super::queue::{Queue, Ticket};
 use super::side::SideQueue;
 use crate::transport::Side;
-use echo_sdk::BaseMessage;
 
 /// The bucket of a message without a key. Ids of one thread count up, and the golden ratio spreads what counts up as
 /// evenly as can be.
-fn bucket(message: &BaseMessage) -> u8 {
-    let (high, low) = message.id().as_u64_pair();
+#[inline]
+pub(super) fn bucket(id: Uuid) -> u8 {
+    let (high, low) = id.as_u64_pair();
     ((high ^ low).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8
 }
 
@@ -40,10 +41,19 @@ impl Ticket {
     /// The side that it belongs to; `None` for a batch that belongs to both.
     fn side(&self, look: Look) -> Option<Side> {
         look.owner().or_else(|| match self {
-            Self::Message(entry) => Some(look.side(bucket(&entry.received.message))),
+            Self::Message(entry) => Some(look.side(bucket(entry.received.message.id()))),
             Self::Batch(_) => None,
             Self::Lane(lane) => Some(look.side(lane.bucket())),
         })
+    }
+
+    /// The messages of a batch, each for itself.
+    fn unpack(self) -> impl Iterator<Item = Self> {
+        let (one, batch) = match self {
+            Self::Batch(batch) => (None, Some(batch)),
+            other => (Some(other), None),
+        };
+        one.into_iter().chain(batch.into_iter().flatten().map(Self::Message))
     }
 }
 
@@ -61,26 +71,36 @@ impl Queue {
         std::iter::once(&self.first).chain(self.second.get().map(|second| &**second))
     }
 
-    /// Puts a ticket where it belongs, and wakes somebody for it.
-    #[inline]
+    /// Puts a ticket where it belongs, and wakes somebody for it. Most messages come by [`enqueue`](Self::enqueue), which
+    /// does the same.
     pub(super) fn place(&self, ticket: Ticket) {
-        self.gate.place(
-            |look| match look.owner() {
-                Some(side) => self.side(side).push(ticket),
-                None => self.put(look, ticket),
-            },
-            |look| self.bring_over(look),
-        );
+        let look = self.gate.look();
+        self.put(look, ticket);
+        self.look_again(look);
     }
 
     fn put(&self, look: Look, ticket: Ticket) {
-        match (ticket.side(look), ticket) {
-            (Some(side), ticket) => self.side(side).push(ticket),
-            (None, Ticket::Batch(batch)) => {
-                batch.for_each(|entry| self.put(look, Ticket::Message(entry)));
+        match ticket.side(look) {
+            Some(side) => {
+                let side = self.side(side);
+                side.ready.push(ticket);
+                side.idle.wake_one();
             }
-            (None, ticket) => self.first.push(ticket),
+            None => ticket.unpack().for_each(|ticket| self.put(look, ticket)),
         }
+    }
+
+    /// After something was put by a look.
+    #[inline]
+    pub(super) fn look_again(&self, before: Look) {
+        self.gate.look_again(before, |look| self.bring_over(look));
+    }
+
+    /// The side of a bucket.
+    #[inline]
+    pub(super) fn side_at(&self, look: Look, bucket: impl FnOnce() -> u8) -> &SideQueue {
+        // Without a further look, since that is most of them.
+        if look.is_whole(Side::First) { &self.first } else { self.side(look.side(bucket())) }
     }
 
     /// So many buckets are the second side's from now on.
@@ -98,17 +118,8 @@ impl Queue {
         self.sides().for_each(|side| side.idle.wake_all());
     }
 
-    /// The ticket, if it is of this side; otherwise it is put where it belongs.
-    pub(super) fn claim(&self, side: Side, ticket: Ticket) -> Option<Ticket> {
-        if ticket.side(self.gate.look()) == Some(side) {
-            return Some(ticket);
-        }
-        self.place(ticket);
-        None
-    }
-
-    /// Whether a lane is of this side.
-    pub(super) fn is_of(&self, side: Side, lane: LaneId) -> bool {
-        self.gate.look().side(lane.bucket()) == side
+    /// Whether a ticket is of this side, as the share is now.
+    pub(super) fn is_of(&self, side: Side, ticket: &Ticket) -> bool {
+        ticket.side(self.gate.look()) == Some(side)
     }
 }

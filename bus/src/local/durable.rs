@@ -129,11 +129,7 @@ impl Durable {
         let (id, _lasts_later) = self.log.register(name, texts.join("\n").as_bytes())?;
         let slot = slots.entry(name.into()).or_insert_with(|| LogSlot::new(id, Vec::new(), 0));
         let before = slot.replace_patterns(patterns);
-        let of = |these: &[Pattern], but: &[Pattern]| {
-            these.iter().filter(|it| !but.contains(it)).cloned().collect::<Vec<_>>()
-        };
-        self.router.add(&of(patterns, &before), slot);
-        self.router.remove(&of(&before, patterns), slot);
+        self.router.replace(&before, patterns, slot);
         Ok(Kept { slot: Arc::clone(slot), durable: Arc::downgrade(self) })
     }
 

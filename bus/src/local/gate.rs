@@ -86,12 +86,11 @@ impl Gate {
         self.word.fetch_and(!PAUSED, Ordering::AcqRel);
     }
 
-    /// Puts a ticket where it belongs. `put` ends with a sequentially consistent fence, or with
-    /// [`wake_one`](super::idle::Idle::wake_one), which begins with one; `bring_over` sees to the tickets of both sides.
+    /// Looks again, after something was put where it belonged at a first look, and behind a sequentially consistent fence:
+    /// [`wake_one`](super::idle::Idle::wake_one) begins with one. Where the share has changed meanwhile `bring_over` sees
+    /// to the tickets of both sides.
     #[inline]
-    pub(super) fn place(&self, put: impl FnOnce(Look), bring_over: impl FnOnce(Look)) {
-        let before = self.look();
-        put(before);
+    pub(super) fn look_again(&self, before: Look, bring_over: impl FnOnce(Look)) {
         if (self.look().0 ^ before.0) & SHARE != 0 {
             self.settled(bring_over);
         }

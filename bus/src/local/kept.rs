@@ -132,17 +132,24 @@ impl LocalTransport {
         let durable = self.0.durable.as_ref().filter(|it| it.wants(queue.name(), patterns));
         if let Some(durable) = durable {
             let kept = durable.register(queue.name(), patterns).map_err(failed)?;
-            // Nobody else has this queue yet.
+            // One that has its place in the log keeps it.
             let _ = queue.kept.set(kept);
         }
         Ok(())
     }
 
+    /// Resolves once what was registered lasts.
+    pub(super) async fn flush_kept(&self) -> Result<(), BusError> {
+        match &self.0.durable {
+            Some(durable) => durable.log.flush().await.map_err(failed),
+            None => Ok(()),
+        }
+    }
+
     /// What waits in the log for a slot that was registered comes into its queue from here on.
     pub(super) async fn bring_kept(&self, queue: &Arc<Queue>) -> Result<(), BusError> {
         if let (Some(durable), Some(kept)) = (&self.0.durable, queue.kept.get()) {
-            // Its registration lasts by then.
-            durable.log.flush().await.map_err(failed)?;
+            self.flush_kept().await?;
             kept.slot.open(queue, durable, &self.0.runtime);
         }
         Ok(())

@@ -25,6 +25,7 @@ mod side;
 mod slot;
 mod states;
 pub(crate) mod stored;
+mod subscribed;
 #[cfg(test)]
 mod undecided;
 
@@ -61,6 +62,7 @@ use self::receiver::LocalStream;
 use self::shelf::Shelf;
 use self::slot::LocalSlot;
 use self::states::SlotStates;
+use self::subscribed::Subscribed;
 use crate::helping;
 use crate::routing::Router;
 use crate::state::States;
@@ -132,26 +134,6 @@ impl Drop for Inner {
 
 /// The open slots by name, subscriptions included.
 type Slots = DashMap<String, Weak<Queue>>;
-
-/// Takes a slot out of the routes and the list of open slots, once.
-#[derive(Debug)]
-struct Detach {
-    router: Arc<Router<Queue>>,
-    slots: Arc<Slots>,
-    patterns: Vec<Pattern>,
-    done: AtomicBool,
-}
-
-impl Detach {
-    fn detach(&self, queue: &Arc<Queue>) {
-        if !self.done.swap(true, Ordering::AcqRel) {
-            self.router.remove(&self.patterns, queue);
-            let this = Arc::downgrade(queue);
-            self.slots.remove_if(queue.name(), |_, open| open.ptr_eq(&this));
-            queue.kept.get().into_iter().for_each(|kept| kept.slot.close(queue));
-        }
-    }
-}
 
 impl LocalTransport {
     /// Starts a bus on the tokio runtime that the caller runs in.
@@ -245,14 +227,11 @@ impl LocalTransport {
             entry => drop(entry.insert(Arc::downgrade(&queue))),
         }
         let (router, slots) = (Arc::clone(&self.0.router), Arc::clone(&self.0.slots));
-        let done = AtomicBool::new(false);
-        let detach = Detach { router, slots, patterns: options.patterns, done };
-        let slot = LocalSlot { queue, detach };
-        let patterns = &slot.detach.patterns;
-        if reader == Reader::Workers {
-            self.register_kept(&slot.queue, patterns)?;
-        }
-        self.0.router.add(patterns, &slot.queue);
+        let slot = LocalSlot { queue, place: Subscribed::new(router, slots) };
+        let (queue, is_worked) = (&slot.queue, reader == Reader::Workers);
+        slot.place.change(queue, options.patterns, |patterns| {
+            if is_worked { self.register_kept(queue, patterns) } else { Ok(()) }
+        })?;
         Ok(slot)
     }
 }

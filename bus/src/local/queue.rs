@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use super::LocalTransport;
 use super::delays::Delays;
+use super::divide::bucket;
 use super::gate::Gate;
 use super::kept::Kept;
 use super::lanes::{LaneId, Lanes};
@@ -290,12 +291,22 @@ impl Queue {
 
     #[inline]
     pub(super) fn enqueue(&self, entry: Entry) {
-        if self.reader == Reader::Workers && entry.key().is_some() {
-            let lane = self.lanes.push(entry);
-            lane.into_iter().for_each(|lane| self.call_out(lane));
+        let look = self.gate.look();
+        let side = if self.reader == Reader::Workers && entry.key().is_some() {
+            let Some(lane) = self.lanes.push(entry) else {
+                // Whoever has its ticket comes to it.
+                return;
+            };
+            let side = self.side_at(look, || lane.bucket());
+            side.ready.push(Ticket::Lane(lane));
+            side
         } else {
-            self.place(Ticket::Message(entry));
-        }
+            let side = self.side_at(look, || bucket(entry.received.message.id()));
+            side.ready.push(Ticket::Message(entry));
+            side
+        };
+        side.idle.wake_one();
+        self.look_again(look);
     }
 
     /// Puts a lane's ticket back into the ready queue.
@@ -309,6 +320,7 @@ impl Queue {
     }
 
     /// Puts a message that waited for its retry, or was in the hand of a dropped receiver, back.
+    #[cold]
     pub(super) fn requeue(&self, mut entry: Entry) {
         if entry.sequence().is_none() {
             entry.queued_at = 0;

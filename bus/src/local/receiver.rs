@@ -83,7 +83,9 @@ impl LocalReceiver {
         let Rest { queue, side, behind, .. } = &mut self.rest;
         let next = self.in_hand.take().map(Ticket::Message).into_iter();
         queue.give_back(next.chain(behind.take().map(Ticket::Batch)));
-        if let Some((lane, _)) = self.lane.take_if(|(lane, _)| !queue.is_of(*side, *lane)) {
+        if let Some((lane, _)) =
+            self.lane.take_if(|(lane, _)| !queue.is_of(*side, &Ticket::Lane(*lane)))
+        {
             queue.call_out(lane);
         }
     }
@@ -107,16 +109,20 @@ impl LocalReceiver {
                 None => {
                     let is_one = std::mem::take(&mut self.woken) || self.batched;
                     let limit = if is_one { 1 } else { self.batch };
-                    let Some(ticket) = self.rest.take(limit) else {
+                    let limit = self.rest.limit(limit);
+                    let Rest { local, id, .. } = &self.rest;
+                    let Some(ticket) = self.rest.here().take(local, *id, limit) else {
                         return;
                     };
                     self.batched = matches!(ticket, Ticket::Batch(_));
+                    self.rest.pass_on();
                     ticket
                 }
             };
-            let Some(ticket) = self.rest.claim(ticket) else {
+            if !self.rest.keeps(&ticket) {
+                self.rest.queue.place(ticket);
                 continue;
-            };
+            }
             match ticket {
                 Ticket::Message(entry) => self.in_hand = Some(entry),
                 Ticket::Batch(batch) => self.take_batch(batch),

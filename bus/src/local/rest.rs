@@ -52,11 +52,13 @@ impl Rest {
         self.queue.side(self.side)
     }
 
+    #[inline]
     fn is_empty(&self) -> bool {
         self.behind.is_none() && self.local.is_empty()
     }
 
     /// The next message of the batch.
+    #[inline]
     pub(super) fn next_behind(&mut self) -> Option<BaseMessage> {
         let batch = self.behind.as_mut()?;
         let message = batch.next_message();
@@ -66,30 +68,23 @@ impl Rest {
         message
     }
 
-    /// Takes a ticket, with others at most `limit`, from the shared queue or from other receivers.
+    /// How many tickets may be taken at once: what is taken along of a divided queue may be the other side's.
     #[inline]
-    pub(super) fn take(&self, limit: usize) -> Option<Ticket> {
-        // What is taken along of a divided queue may be the other side's.
-        let limit = if self.queue.gate.look() == self.whole { limit } else { 1 };
-        let ticket = self.here().take(&self.local, self.id, limit)?;
-        self.pass_on();
-        Some(ticket)
+    pub(super) fn limit(&self, limit: usize) -> usize {
+        if self.queue.gate.look() == self.whole { limit } else { 1 }
     }
 
-    /// The ticket, if it is this side's; otherwise it goes to the other, as does what was taken along with it.
+    /// Whether a ticket that was taken is this side's. Where the share has changed, what was taken along with it goes where
+    /// it belongs.
     #[inline]
-    pub(super) fn claim(&self, ticket: Ticket) -> Option<Ticket> {
-        if self.queue.gate.look().is_whole(self.side) {
-            return Some(ticket);
-        }
-        self.sort_out();
-        self.queue.claim(self.side, ticket)
+    pub(super) fn keeps(&self, ticket: &Ticket) -> bool {
+        self.queue.gate.look().is_whole(self.side) || self.sort_out(Some(ticket))
     }
 
-    /// Puts what was taken along where it belongs.
     #[cold]
-    fn sort_out(&self) {
+    fn sort_out(&self, ticket: Option<&Ticket>) -> bool {
         std::iter::from_fn(|| self.local.pop()).for_each(|ticket| self.queue.place(ticket));
+        ticket.is_some_and(|ticket| self.queue.is_of(self.side, ticket))
     }
 
     /// Lets others steal the messages of a batch, which come before what was taken along already.
@@ -101,12 +96,13 @@ impl Rest {
         self.pass_on();
         // Whoever changed the share before did not find them here.
         if !self.queue.gate.look().is_whole(self.side) {
-            self.sort_out();
+            self.sort_out(None);
         }
     }
 
     /// Wakes another receiver if there is more than this one keeps. Where it took something along, this puts the
     /// sequentially consistent fence that has to stand before its next look at the share.
+    #[inline]
     pub(super) fn pass_on(&self) {
         let here = self.here();
         if !self.local.is_empty() || !here.ready.is_empty() {
@@ -115,6 +111,7 @@ impl Rest {
     }
 
     /// Counts a message as done; its room is given back with that of others.
+    #[inline]
     pub(super) fn count_done(&mut self) {
         self.done += 1;
         if self.done >= RELEASE_AT || self.is_empty() {

@@ -22,13 +22,6 @@ pub(super) struct SideQueue {
 }
 
 impl SideQueue {
-    /// Adds a ticket, and wakes somebody for it.
-    #[inline]
-    pub(super) fn push(&self, ticket: Ticket) {
-        self.ready.push(ticket);
-        self.idle.wake_one();
-    }
-
     /// Whether somebody could take something now.
     pub(super) fn has_ready(&self) -> bool {
         !self.ready.is_empty() || self.stealers.load().iter().any(|(_, other)| !other.is_empty())

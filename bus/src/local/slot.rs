@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use echo_sdk::{BoxFuture, Received};
+use echo_sdk::{BoxFuture, Pattern, Received};
 
 use super::kept::Kept;
 use super::queue::{Queue, Ticket};
 use super::receiver::LocalReceiver;
 use super::side::SideQueue;
-use crate::transport::{Receiver, Side, Slot, SlotStats};
+use super::subscribed::Subscribed;
+use crate::transport::{BusError, Receiver, Side, Slot, SlotStats};
 
 /// Counts somebody who waits for an empty queue.
 struct Watching<'a>(&'a Queue);
@@ -32,8 +33,8 @@ impl Drop for Watching<'_> {
 #[derive(Debug)]
 pub(super) struct LocalSlot {
     pub(super) queue: Arc<Queue>,
-    /// Takes the slot out of the transport's routes.
-    pub(super) detach: super::Detach,
+    /// Its place in the transport's routes.
+    pub(super) place: Subscribed,
 }
 
 impl Drop for LocalSlot {
@@ -49,6 +50,13 @@ impl Slot for LocalSlot {
 
     fn receiver_of(&self, side: Side) -> Box<dyn Receiver> {
         Box::new(LocalReceiver::new(Arc::clone(&self.queue), side))
+    }
+
+    fn resubscribe(&self, patterns: Vec<Pattern>) -> BoxFuture<'_, Result<(), BusError>> {
+        Box::pin(async move {
+            let bus = self.queue.bus().map_err(|_| BusError::Closed)?;
+            bus.resubscribe(self, patterns).await
+        })
     }
 
     fn divide(&self, second: u16) {
@@ -92,7 +100,7 @@ impl Slot for LocalSlot {
     }
 
     fn close(&self) {
-        self.detach.detach(&self.queue);
+        self.place.end(&self.queue);
         self.queue.close();
     }
 

@@ -70,6 +70,18 @@ impl<T: Target> Router<T> {
         });
     }
 
+    /// Puts a target under other patterns, in one step: no publish misses it on a topic that both match.
+    pub fn replace(&self, before: &[Pattern], after: &[Pattern], target: &Arc<T>) {
+        self.change(|trie| {
+            for pattern in before.iter().filter(|pattern| !after.contains(pattern)) {
+                trie.remove(pattern, |other| other.id() == target.id());
+            }
+            for pattern in after.iter().filter(|pattern| !before.contains(pattern)) {
+                trie.insert(pattern, Arc::clone(target));
+            }
+        });
+    }
+
     fn change(&self, edit: impl FnOnce(&mut Trie<Arc<T>>)) {
         let _one_writer = self.writers.lock();
         let mut trie = Trie::clone(&self.trie.load());
@@ -141,6 +153,17 @@ mod tests {
         assert_eq!(ids(&router, "a.b"), [1]);
         router.remove(&patterns(&["a.*"]), &first);
         assert_eq!(ids(&router, "a.b"), [0; 0]);
+    }
+
+    #[test]
+    fn a_target_is_put_under_other_patterns() {
+        let router = Router::default();
+        let (first, other) = (Arc::new(Number(1)), Arc::new(Number(2)));
+        router.add(&patterns(&["a.*", "b"]), &first);
+        router.add(&patterns(&["a.*"]), &other);
+        router.replace(&patterns(&["a.*", "b"]), &patterns(&["b", "a.c", "c"]), &first);
+        let found = ["a.b", "a.c", "b", "c"].map(|topic| ids(&router, topic));
+        assert_eq!(found, [vec![2], vec![1, 2], vec![1], vec![1]]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::bed::until_behind;
 use super::state::{change, entry};
+use super::subscribing::{none_is_lost_or_doubled, resubscribe};
 use super::{Bed, keyed, message, take, take_all};
 
 /// Once `publish` has returned, a host that is killed loses nothing.
@@ -147,4 +148,50 @@ pub async fn a_document_that_was_put_outlives_the_host(bed: Bed) {
     assert_eq!(listed, [None, Some("k".to_owned())]);
     assert_eq!(entry(&*bed.bus, None, "count").await, Some(json!(1)));
     assert_eq!(entry(&*bed.bus, Some("k"), "count").await, Some(json!(3)));
+}
+
+/// A slot that leaves a durable topic still gets what was kept for it there, and nothing of what comes later; once it
+/// comes back it gets what is published from then on, after a restart too.
+pub async fn what_is_kept_of_a_topic_that_is_left_stays(bed: Bed) {
+    let slot = bed.slot("one", &["durable.a"], 4).await;
+    slot.pause();
+    for number in 0..10 {
+        bed.publish("durable.a", message(number)).await;
+    }
+    bed.publish("durable.a", keyed("k", 10)).await;
+    resubscribe(&slot, &["durable.b"]).await.unwrap();
+    bed.publish("durable.a", message(11)).await;
+    bed.publish("durable.a", keyed("k", 12)).await;
+    bed.publish("durable.b", keyed("k", 13)).await;
+    bed.publish("durable.b", message(14)).await;
+    slot.resume();
+    let mut receiver = slot.receiver();
+    let mut all = take_all(&mut receiver, 13).await;
+    all.sort_unstable();
+    assert_eq!(all, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 14]);
+    assert!(bed.never(take(&mut receiver)).await);
+    resubscribe(&slot, &["durable.a"]).await.unwrap();
+    bed.publish("durable.b", message(15)).await;
+    bed.publish("durable.a", message(16)).await;
+    assert_eq!(take_all(&mut receiver, 1).await, [16]);
+    slot.idle().await;
+    drop(receiver);
+    bed.publish("durable.a", message(17)).await;
+    until_behind(&slot, 1).await;
+    bed.bus.close();
+    bed.bus.closed().await;
+    drop(slot);
+    let bed = bed.kill_and_start_again().await;
+    let slot = bed.slot("one", &["durable.a"], 4).await;
+    let mut receiver = slot.receiver();
+    assert_eq!(take_all(&mut receiver, 1).await, [17]);
+    assert!(bed.never(take(&mut receiver)).await);
+}
+
+/// While patterns change again and again, no message on a durable topic that all of them match is lost or doubled, and
+/// keys keep their order.
+pub async fn nothing_that_lasts_is_lost_or_doubled_while_patterns_change(bed: Bed) {
+    let patterns: [&[&str]; 4] =
+        [&["durable.>"], &["durable.*.x"], &["durable.t.*", "durable.y"], &["durable.t.x", "t"]];
+    none_is_lost_or_doubled(bed, "durable.t.x", &patterns, true).await;
 }

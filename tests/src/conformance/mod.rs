@@ -26,6 +26,7 @@ pub mod requests;
 pub mod retries;
 pub mod sides;
 pub mod state;
+pub mod subscribing;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -156,6 +157,8 @@ macro_rules! sentences {
                 what_waits_goes_over_with_the_share,
                 a_key_goes_over_between_two_messages,
                 both_sides_pause_and_close;
+            subscribing: other_patterns_take_effect_and_what_is_held_stays,
+                nothing_is_lost_or_doubled_while_patterns_change;
             drops: the_oldest_is_dropped_and_counted,
                 the_newest_is_dropped_and_counted,
                 a_slot_that_drops_holds_nobody_back,
@@ -227,7 +230,9 @@ macro_rules! sentences {
                 a_retry_outlives_the_host,
                 how_far_a_slot_is_behind_outlives_the_host,
                 state_outlives_the_host_and_counts_each_message_once,
-                a_document_that_was_put_outlives_the_host;
+                a_document_that_was_put_outlives_the_host,
+                what_is_kept_of_a_topic_that_is_left_stays,
+                nothing_that_lasts_is_lost_or_doubled_while_patterns_change;
         }
     };
     (hosts, $then:ident, $ground:ty) => {

@@ -128,6 +128,10 @@ impl Slot for CrashingSlot {
         })
     }
 
+    fn resubscribe(&self, patterns: Vec<Pattern>) -> BoxFuture<'_, Result<(), BusError>> {
+        self.inner.resubscribe(patterns)
+    }
+
     fn divide(&self, second: u16) {
         self.inner.divide(second);
     }
