@@ -383,7 +383,13 @@ impl Compared for Comparison {
     }
 
     fn objection(&self) -> Objection {
-        let Self { compared, different, first, .. } = self;
+        let Self { compared, different, incomparable, first } = self;
+        if *different == 0 && incomparable > compared {
+            return Objection(format!(
+                "{incomparable} messages could not be compared, since handling them needs an answer of somebody else, \
+                 and only {compared} could; choose another strategy"
+            ));
+        }
         let first = first.as_deref().unwrap_or("its threads are gone");
         Objection(format!(
             "the new version did something else for {different} of {compared} messages: {first}"
