@@ -170,8 +170,12 @@ impl Judge {
     }
 
     fn objection(&self, fault: Fault) -> Objection {
-        // Beside it where it was, since the times may be others now.
-        let old = if self.old.attempts > 0 { &self.old } else { &self.before };
+        // Beside it where it was, since the times may be others now; and not by attempts that nobody took the time of.
+        let is_known = match fault {
+            Fault::Slow { .. } => self.old.times.count() > 0,
+            Fault::Panics | Fault::Fails => self.old.attempts > 0,
+        };
+        let old = if is_known { &self.old } else { &self.before };
         fault.said(old, &self.new)
     }
 }

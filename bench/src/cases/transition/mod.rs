@@ -126,6 +126,11 @@ impl Line {
         let mut verdicts = vec![bar(kept, text)];
         if *fault == Fault::None {
             let (committed, added) = (self.committed, self.max_added_ms);
+            let before = self.undisturbed_p999_ms;
+            let text = format!(
+                "{before} milliseconds without any transition; more than {MAX_ADDED} say that the machine is too busy"
+            );
+            verdicts.push(bar(before <= MAX_ADDED, text));
             let text = format!("{committed} of {transitions} committed; wanted all");
             verdicts.push(bar(committed == *transitions, text));
             let text = format!("{added} milliseconds added at most; wanted under {MAX_ADDED}");

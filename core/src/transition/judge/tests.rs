@@ -211,6 +211,28 @@ fn a_panic_is_enough() {
 }
 
 #[test]
+fn what_takes_too_long_is_said_beside_times_that_there_are() {
+    let mut dice = Dice(6);
+    let (old, new) = (
+        Version::new(&mut dice, 0.0, 30_000.0, 0.05),
+        Version::new(&mut dice, 0.0, 90_000.0, 0.05),
+    );
+    (0..5_000).for_each(|_| old.handle(&mut dice));
+    let mut judge = Judge::new(LIMITS, Some(old.figures()));
+    // What it had in hand at the cut, too little to be measured.
+    let left = Measured::default();
+    left.count(5, 0, 0);
+    let Objection(sentence) = loop {
+        (0..50).for_each(|_| new.handle(&mut dice));
+        if let Some(objection) = judge.look(&left.snapshot(), &new.figures()) {
+            break objection;
+        }
+        assert!(new.figures().attempts < 1_000, "nothing was said");
+    };
+    assert!(sentence.contains("with the old one up to 3"), "{sentence}");
+}
+
+#[test]
 fn no_figures_are_no_objection() {
     let mut judge = Judge::new(LIMITS, None);
     assert_eq!(judge.look(&Figures::default(), &Figures::default()), None);
