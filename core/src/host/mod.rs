@@ -116,19 +116,6 @@ pub enum HostError {
         /// The plugin that the library is of.
         found: String,
     },
-    /// The new version subscribes to something else than the slot, which stays.
-    #[error(
-        "the new version of plugin `{plugin}` subscribes to {new} and the one that runs to {old}, so it would not get its \
-         messages; unload the plugin and load it anew"
-    )]
-    OtherTopics {
-        /// The plugin.
-        plugin: String,
-        /// What the new version subscribes to.
-        new: String,
-        /// What the one that runs subscribes to.
-        old: String,
-    },
     /// A transition cannot go as it was ordered.
     #[error("plugin `{plugin}`: {source}")]
     TransitionSettings {

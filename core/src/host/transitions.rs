@@ -4,7 +4,7 @@
 //! Each transition has a task of its own, which holds the plugin's [`changing`](Managed::changing) alone until it is
 //! through. A host that ends has all of them roll back, and waits for that.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -202,10 +202,10 @@ impl Shared {
         if !is_back {
             self.record(&old, &new, &format!("was rolled back: {reason}")).await;
         }
-        let fault = passage.roll_back().await;
+        let faults = passage.roll_back().await;
         plugin.put_beside(None);
         drop(old);
-        let faults = fault.into_iter().chain(end(new).await);
+        let faults = faults.into_iter().chain(end(new).await);
         let reason = std::iter::once(reason).chain(faults).collect::<Vec<_>>().join("; ");
         let step = if has_begun { TransitionStep::RolledBack } else { TransitionStep::Refused };
         told.tell(step, Some(reason))
@@ -227,7 +227,6 @@ impl Shared {
             let (plugin, found) = (plugin.name().to_owned(), manifest.name);
             return Err(HostError::OtherPlugin { plugin, found });
         }
-        check_topics(&old.manifest, &manifest)?;
         let setup = self.parts.config.plugin_setup(&manifest)?;
         let plan = Plan::new(settings.clone().over(setup.transition.clone()), &old.pool_config);
         told.strategy = plan.strategy;
@@ -349,22 +348,6 @@ impl Shared {
         })
         .await
     }
-}
-
-/// Whether a version subscribes to what the slot does, whose subscriptions stay.
-fn check_topics(running: &Manifest, new: &Manifest) -> Result<(), HostError> {
-    let topics = |manifest: &Manifest| -> BTreeSet<String> {
-        manifest.subscriptions.iter().map(ToString::to_string).collect()
-    };
-    let (has, wants) = (topics(running), topics(new));
-    if has == wants {
-        return Ok(());
-    }
-    let [old, new] = [has, wants].map(|topics| match topics.is_empty() {
-        true => "nothing".to_owned(),
-        false => echo_toml::list(topics.iter().map(String::as_str), "and"),
-    });
-    Err(HostError::OtherTopics { plugin: running.name.clone(), new, old })
 }
 
 /// Does what blocks, and tells what it means where it fails.

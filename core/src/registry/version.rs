@@ -1,10 +1,11 @@
 //! One version of a plugin: made, initialised, at work, ended. Two of them may stand behind one slot for a while.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use echo_bus::Transport;
+use echo_bus::{BusError, Transport};
 use echo_sdk::contract::system::{PLUGIN_QUARANTINED, PluginQuarantined};
 use echo_sdk::{
     BoxFuture, HandlerKind, Health, Manifest, PluginError, Received, StateSnapshot,
@@ -167,6 +168,19 @@ impl Version {
                 self.runtime.spawn_blocking(move || runtime.block_on(rehearsing))
             }
         }
+    }
+
+    /// Whether it subscribes to the same as another version.
+    pub(crate) fn subscribes_as(&self, other: &Self) -> bool {
+        let patterns = |version: &Self| -> BTreeSet<String> {
+            version.manifest.subscriptions.iter().map(ToString::to_string).collect()
+        };
+        patterns(self) == patterns(other)
+    }
+
+    /// Has the slot get what it subscribes to.
+    pub(crate) async fn subscribe(&self) -> Result<(), BusError> {
+        self.slot.slot.resubscribe(self.manifest.subscriptions.clone()).await
     }
 
     /// How it says it is.

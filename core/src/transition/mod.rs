@@ -99,6 +99,8 @@ pub(crate) struct Passage<'a> {
     handed_over: Option<u32>,
     /// Whether the new version has come to handle messages, or copies of them.
     pub(crate) has_begun: bool,
+    /// Whether the slot gets what the new version subscribes to.
+    has_resubscribed: bool,
     judge: Judge,
     /// What both had done when it began.
     old_before: Figures,
@@ -124,6 +126,7 @@ impl<'a> Passage<'a> {
             workers: old.pool.size(),
             handed_over: None,
             has_begun: false,
+            has_resubscribed: false,
             judge: Judge::new(limits, Some(old_before.clone())),
             old_before,
             new_before,
@@ -190,6 +193,16 @@ impl<'a> Passage<'a> {
         self.hand_over().await?;
         self.has_begun = true;
         self.new.pool.start_with(self.workers);
+        self.subscribe().await
+    }
+
+    /// Has the slot get what the new version subscribes to, where that is something else.
+    async fn subscribe(&mut self) -> Result<(), Objection> {
+        if !self.new.subscribes_as(self.old) {
+            self.has_resubscribed = true;
+            let subscribed = self.new.subscribe().await;
+            subscribed.map_err(|error| Objection(format!("the slot cannot subscribe anew: {error}")))?;
+        }
         Ok(())
     }
 
@@ -226,7 +239,8 @@ impl<'a> Passage<'a> {
         self.workers = self.old.pool.size();
         self.new.pool.start_with(self.workers.max(self.new.pool.size()));
         self.give(100);
-        self.stop_old(self.plan.patience).await
+        self.stop_old(self.plan.patience).await?;
+        self.subscribe().await
     }
 
     /// Has the new version get so many percent of the messages, where it stands on a side of its own.
@@ -319,8 +333,8 @@ impl<'a> Passage<'a> {
         Growth { before: self.memory_before, most: self.plan.memory }
     }
 
-    /// Has the old version go on as if there had been no other. Says what of the new one's time could not be kept.
-    pub(crate) async fn roll_back(&mut self) -> Option<String> {
+    /// Has the old version go on as if there had been no other. Says what could not be had back, a sentence each.
+    pub(crate) async fn roll_back(&mut self) -> Vec<String> {
         self.give(0);
         if self.old.slot.side != self.new.slot.side && self.old.pool.size() == 0 {
             self.old.pool.start_with(self.workers);
@@ -331,7 +345,12 @@ impl<'a> Passage<'a> {
         if self.old.pool.size() == 0 {
             self.old.pool.start_with(self.workers);
         }
-        fault
+        let unsubscribed = match self.has_resubscribed {
+            true => self.old.subscribe().await.err(),
+            false => None,
+        };
+        let unsubscribed = unsubscribed.map(|error| format!("the slot cannot subscribe as before: {error}"));
+        fault.into_iter().chain(unsubscribed).collect()
     }
 
     /// Hands what the new version remembers back. The old version goes on with what it had where that fails.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use echo_core::{Config, Host, HostError};
 use echo_sdk::contract::dead::DeadLetter;
 use echo_sdk::contract::transition::{TransitionEvent, TransitionStep};
-use echo_sdk::{Pattern, Subscription, TransitionSettings, TransitionStrategy};
+use echo_sdk::{Pattern, Subscription, Topic, TransitionSettings, TransitionStrategy};
 use serde_json::json;
 
 use crate::kit::{Copy, mapped, misbehave, replace};
@@ -146,16 +146,12 @@ async fn whoever_wants_the_version_before_has_it_back() {
 #[tokio::test]
 async fn what_cannot_take_the_place_is_refused_and_nothing_changes() {
     let (old, other) = (version("ech7", "0.1.0"), version("ech8", "0.1.0"));
-    let elsewhere = Copy::of(&old.path(), |bytes| {
-        replace(bytes, b"[\"plugin.echo.say\"]", b"[\"plugin.echo.*\"  ]");
-    });
     let place = Place::new();
     let host = place.host().await;
     host.load(&old.path()).await.unwrap();
     let brief = settings(TransitionStrategy::Immediate, Duration::ZERO);
     for (library, word) in [
         (other.path(), "the library is of plugin `ech8`, which cannot take the place of `ech7`"),
-        (elsewhere.path(), "to `plugin.echo.*` and the one that runs to `plugin.echo.say`"),
         ("/no/such/library.so".into(), "/no/such/library.so"),
     ] {
         let last = host.transition("ech7", &library, brief.clone()).await.unwrap();
@@ -352,4 +348,39 @@ async fn a_version_with_which_the_host_grows_is_rolled_back() {
     let reason = last.reason.unwrap();
     assert!(reason.contains("the host's memory has grown by"), "{reason} {}", block.len());
     host.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_version_gets_what_it_subscribes_to_as_long_as_it_stays() {
+    let old = version("ec12", "0.1.0");
+    let new = Copy::of(&old.path(), |bytes| {
+        replace(bytes, b"\"version\": \"0.1.0\"", b"\"version\": \"0.2.0\"");
+        replace(bytes, b"plugin.echo.say", b"plugin.ec12.say");
+    });
+    let place = Place::new();
+    let host = place.host().await;
+    host.load(&old.path()).await.unwrap();
+    let heard = || {
+        ["plugin.echo.say", "plugin.ec12.say"]
+            .map(|topic| host.transport().is_heard(&Topic::new(topic).unwrap()))
+    };
+    assert_eq!(heard(), [true, false]);
+    let pattern = Pattern::new("system.plugin.transition.>").unwrap();
+    let mut told = host.watch(&pattern, 100).await.unwrap();
+    for strategy in [TransitionStrategy::Graceful, TransitionStrategy::Gradual] {
+        let mut long = settings(strategy, Duration::from_secs(3600));
+        long.interval = Some(Duration::from_millis(1));
+        let begun = host.begin_transition("ec12", Some(new.path()), long, false).unwrap();
+        while told.next().await.unwrap().topic.as_str() != "system.plugin.transition.cut" {}
+        assert_eq!(heard(), [false, true], "{strategy:?}");
+        let client = host.client("test");
+        let message = client.message_builder().data(&json!({"text": "hi"})).build().unwrap();
+        let patience = Duration::from_secs(10);
+        let answer = client.request("plugin.ec12.say", message, patience).await.unwrap();
+        assert_eq!(answer.data().unwrap()["text"], "hi");
+        host.rollback("ec12").unwrap();
+        assert_eq!(begun.ended().await.unwrap().step, TransitionStep::RolledBack);
+        assert_eq!(heard(), [true, false], "{strategy:?}");
+    }
+    assert!(host.shutdown().await.is_clean());
 }
