@@ -42,7 +42,7 @@ pub(crate) struct Counters {
     pub(crate) failed: AtomicU64,
     pub(crate) dead: AtomicU64,
     pub(crate) published: AtomicU64,
-    /// By how many attempts a message may be past the most, since a version on trial had it in hand.
+    /// By how many attempts a message may be past the most, since one was kept back for what was no fault of its own.
     spare_attempts: AtomicU16,
 }
 
@@ -280,16 +280,18 @@ impl SlotRuntime {
         }
     }
 
-    /// Whether a message has had all of its attempts and came back from the last one unsettled. One that has come more
-    /// often than that was kept back because of its state, and is handled once that is there again; as is one that a
-    /// version on trial had in hand.
+    /// Whether a message has had all of its attempts and came back from the last one unsettled.
     pub(super) fn is_past(&self, message: &BaseMessage) -> bool {
-        match message.attempt().saturating_sub(self.delivering.max_attempts) {
-            0 => false,
-            past if past <= self.counters.spare_attempts.load(Ordering::Relaxed) => false,
-            1 => true,
-            _ => self.states.is_none(),
-        }
+        let past = message.attempt().saturating_sub(self.delivering.max_attempts);
+        past > 0 && past > self.counters.spare_attempts.load(Ordering::Relaxed)
+    }
+
+    /// The attempt at the message in hand was not its last: it is kept back because of its state, or its version is on
+    /// trial.
+    pub(super) fn spare_attempt(&self, message: &BaseMessage) {
+        let next = message.attempt().saturating_add(1);
+        let past = next.saturating_sub(self.delivering.max_attempts);
+        self.counters.spare_attempts.fetch_max(past, Ordering::Relaxed);
     }
 
     fn is_last(&self, message: &BaseMessage) -> bool {
@@ -302,9 +304,7 @@ impl SlotRuntime {
         if !self.on_trial.load(Ordering::Relaxed) {
             return Verdict::Dead(reason);
         }
-        let next = message.attempt().saturating_add(1);
-        let past = next.saturating_sub(self.delivering.max_attempts);
-        self.counters.spare_attempts.fetch_max(past, Ordering::Relaxed);
+        self.spare_attempt(message);
         Verdict::Again(self.delivering.retry.delay(message, message.attempt()))
     }
 

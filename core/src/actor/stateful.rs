@@ -170,6 +170,7 @@ impl SlotRuntime {
         tally.failed += 1;
         tally.retried += 1;
         let Some(Received { message, .. }) = receiver.current() else { return };
+        self.spare_attempt(message);
         let delay = self.delivering.retry.delay(message, message.attempt());
         let error = PluginError::ProcessingError(format!("its state was not taken: {error}"));
         tracing::warn!(slot = self.slot.name(), %error, ?delay, "a message stays");

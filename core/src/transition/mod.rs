@@ -201,7 +201,8 @@ impl<'a> Passage<'a> {
         if !self.new.subscribes_as(self.old) {
             self.has_resubscribed = true;
             let subscribed = self.new.subscribe().await;
-            subscribed.map_err(|error| Objection(format!("the slot cannot subscribe anew: {error}")))?;
+            subscribed
+                .map_err(|error| Objection(format!("the slot cannot subscribe anew: {error}")))?;
         }
         Ok(())
     }
@@ -349,7 +350,8 @@ impl<'a> Passage<'a> {
             true => self.old.subscribe().await.err(),
             false => None,
         };
-        let unsubscribed = unsubscribed.map(|error| format!("the slot cannot subscribe as before: {error}"));
+        let unsubscribed =
+            unsubscribed.map(|error| format!("the slot cannot subscribe as before: {error}"));
         fault.into_iter().chain(unsubscribed).collect()
     }
 
