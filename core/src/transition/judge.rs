@@ -8,7 +8,8 @@
 //! * **failed attempts**: their share is more than [`errors`](Limits::errors) above the old version's;
 //! * **slowness**: for a time that half, or 99 of 100, of the old version's attempts take at most, the share of the
 //!   new version's attempts that take [`latency`](Limits::latency) times as long is larger than the old version's share
-//!   above that time by more than a margin. Whoever takes at most so many times as long never exceeds it.
+//!   above that time by more than a margin. Whoever takes at most so many times as long never exceeds it. A version that
+//!   gets few messages may take a tenth of a millisecond more at any rate.
 //!
 //! Of versions that are equal the last two together are wrong about one in a hundred at most, all looks together; how
 //! is said in [`evidence`](super::evidence). The figures of both are compared for the same time where the old version
@@ -30,6 +31,10 @@ const ALONE: u64 = 16;
 /// So many first attempts of the new version may take long: its code is new to the machine.
 const WARM_UP: u64 = 100;
 
+/// By so many nanoseconds more than the old version's an attempt may take where the new version gets few messages: what it
+/// needs is not near then, and its threads have to be woken.
+const COLD: f64 = 100_000.0;
+
 /// What is allowed of a new version.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Limits {
@@ -50,6 +55,8 @@ pub(crate) struct Judge {
     errors: Evidence,
     /// What the new version had done once it was warm.
     warm: Option<Figures>,
+    /// Whether it gets few messages.
+    is_cold: bool,
     slowness: [Slowness; 2],
 }
 
@@ -69,20 +76,30 @@ impl Slowness {
     }
 
     /// What is looked at, as the old version's attempts so far suggest.
-    fn choose(&self, known: &Times, latency: f64) -> Option<(usize, usize)> {
+    fn choose(&self, known: &Times, allowed: Allowed) -> Option<(usize, usize)> {
         let old = known.bucket_at(self.share)? + 1;
-        let new = first_from(shortest_of(old) as f64 * latency)?;
+        let time = shortest_of(old) as f64;
+        let new = first_from((time * allowed.latency).max(time + allowed.more))?;
         (old < BUCKETS).then_some((old, new))
     }
 
     /// Takes in what both did after this was known of them; says whether it is too slow.
-    fn add(&mut self, (did, past): (Both<'_>, Both<'_>), known: &Times, latency: f64) -> bool {
-        let Some(from) = self.choose(known, latency) else { return false };
+    fn add(&mut self, (did, past): (Both<'_>, Both<'_>), known: &Times, allowed: Allowed) -> bool {
+        let Some(from) = self.choose(known, allowed) else { return false };
         if self.from.replace(from) != Some(from) {
             self.evidence.restate(past.longer(from));
         }
         self.evidence.add(did.longer(from), longer(known, from.0))
     }
+}
+
+/// How long an attempt of the new version may take, beside one of the old.
+#[derive(Clone, Copy)]
+struct Allowed {
+    /// So many times as long.
+    latency: f64,
+    /// By so many nanoseconds more at any rate.
+    more: f64,
 }
 
 /// Times of both versions.
@@ -116,8 +133,18 @@ impl Judge {
             new: Figures::default(),
             errors: Evidence::new(ALPHA, [limits.errors; 2], 1),
             warm: None,
+            is_cold: false,
             slowness: [Slowness::new(0.5, [0.05, 0.05]), Slowness::new(0.99, [0.02, 0.05])],
         }
+    }
+
+    /// Says whether the new version gets few messages from now on, which it cannot handle as fast as it would many.
+    pub(crate) fn set_cold(&mut self, is_cold: bool) {
+        if self.is_cold && !is_cold {
+            // What it did while it was cold says nothing of how fast it is.
+            self.warm = self.warm.take().map(|_| self.new.clone());
+        }
+        self.is_cold = is_cold;
     }
 
     /// Looks at what both have done since the transition began; says what speaks against the new version, if
@@ -162,9 +189,10 @@ impl Judge {
         let past = self.new.since(warm);
         let did = Both { new: &new.times, old: &old.times };
         let past = Both { new: &past.times, old: &self.old.times };
-        let latency = self.limits.latency;
+        let more = if self.is_cold { COLD } else { 0.0 };
+        let allowed = Allowed { latency: self.limits.latency, more };
         let slow = self.slowness.iter_mut().map(|slowness| {
-            slowness.add((did, past), &known.times, latency).then_some(slowness.share)
+            slowness.add((did, past), &known.times, allowed).then_some(slowness.share)
         });
         slow.reduce(Option::or).flatten()
     }

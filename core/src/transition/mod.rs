@@ -46,6 +46,9 @@ pub(crate) use told::Told;
 /// How often it is looked whether something speaks against the new version.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// From which percentage of the messages on a version is as warm as one that gets all of them.
+const WARM_SHARE: u8 = 25;
+
 /// How often the new version is asked how it is.
 const HEALTH: Duration = Duration::from_millis(500);
 
@@ -248,6 +251,7 @@ impl<'a> Passage<'a> {
     fn give(&mut self, share: u8) {
         let (old, new) = (&self.old.slot, &self.new.slot);
         self.told.share = share;
+        self.judge.set_cold(share < WARM_SHARE);
         if old.side != new.side {
             new.slot.divide(plan::second(new.side, share));
         }

@@ -244,3 +244,45 @@ fn no_figures_are_no_objection() {
         assert_eq!(judge.look(&Figures::default(), &new.figures()), None);
     }
 }
+
+/// Has both handle so many messages, the new version one in a hundred, and looks each 50 of that.
+fn cold(
+    judge: &mut Judge,
+    dice: &mut Dice,
+    (old, new): (&Version, &Version),
+    messages: u64,
+) -> Option<Objection> {
+    (1..=messages).find_map(|message| {
+        (0..99).for_each(|_| old.handle(dice));
+        new.handle(dice);
+        message.is_multiple_of(50).then(|| judge.look(&old.figures(), &new.figures())).flatten()
+    })
+}
+
+#[test]
+fn a_version_that_gets_few_messages_may_be_cold_but_not_slow() {
+    let mut dice = Dice(7);
+    let (old, mut new) =
+        (Version::new(&mut dice, 0.0, 7_000.0, 0.3), Version::new(&mut dice, 0.0, 33_000.0, 0.3));
+    let mut judge = Judge::new(LIMITS, None);
+    judge.set_cold(true);
+    assert_eq!(cold(&mut judge, &mut dice, (&old, &new), 2_000), None);
+    // With many messages it is as fast as the other, and what it did before counts no more.
+    judge.set_cold(false);
+    new.nanos = Version::new(&mut dice, 0.0, 7_000.0, 0.3).nanos;
+    for message in 0..20_000_u64 {
+        old.handle(&mut dice);
+        new.handle(&mut dice);
+        if message.is_multiple_of(50) {
+            assert_eq!(judge.look(&old.figures(), &new.figures()), None, "{message}");
+        }
+    }
+    let (old, new) = (
+        Version::new(&mut dice, 0.0, 1_000_000.0, 0.3),
+        Version::new(&mut dice, 0.0, 3_000_000.0, 0.3),
+    );
+    let mut judge = Judge::new(LIMITS, None);
+    judge.set_cold(true);
+    let Objection(why) = cold(&mut judge, &mut dice, (&old, &new), 1_000).unwrap();
+    assert!(why.contains("times as long"), "{why}");
+}
