@@ -26,8 +26,12 @@ pub(crate) type CaughtUp = oneshot::Sender<()>;
 /// More messages than are on their way to a subscription at any time.
 const MANY: u64 = 1 << 16;
 
-/// How long no message comes by a subscription that leaves before it is said to get no more.
+/// How often it is looked whether a subscription that leaves still gets messages.
 const QUIET: Duration = Duration::from_secs(1);
+
+/// How many looks in a row have to find none before it is said to get no more. On a machine that has been away, one look
+/// may come before what the server has sent.
+const QUIET_LOOKS: u32 = 5;
 
 /// How many messages of a subscription are taken at once before another has its turn.
 const TURN: usize = 64;
@@ -54,8 +58,8 @@ pub(crate) struct Coming {
 /// How far a subscription that leaves the server is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Leaving {
-    /// It may get [`MANY`] more; so many had come when somebody looked last.
-    Under(u64),
+    /// It may get [`MANY`] more; so many had come when somebody looked last, as they had at so many looks before.
+    Under { count: u64, quiet: u32 },
     /// It gets one more at most.
     Quiet,
 }
@@ -69,18 +73,25 @@ impl Coming {
     /// lost, unless it is still to get so many: so it is to get more than can be on their way, and once none have come for
     /// a while, one.
     async fn leave(&mut self) {
+        let count = self.count;
         let more = match self.leaving {
-            None => MANY,
-            Some(Leaving::Under(count)) if count == self.count => 1,
-            Some(Leaving::Under(_)) => {
-                self.leaving = Some(Leaving::Under(self.count));
-                return;
+            None => {
+                self.leaving = Some(Leaving::Under { count, quiet: 0 });
+                MANY
+            }
+            Some(Leaving::Under { count: before, quiet }) => {
+                let quiet = if before == count { quiet + 1 } else { 0 };
+                if quiet < QUIET_LOOKS {
+                    self.leaving = Some(Leaving::Under { count, quiet });
+                    return;
+                }
+                self.leaving = Some(Leaving::Quiet);
+                1
             }
             Some(Leaving::Quiet) => return,
         };
-        self.leaving = Some(if more == 1 { Leaving::Quiet } else { Leaving::Under(self.count) });
         // Without a connection there is nothing to leave.
-        let _ = self.subscriber.unsubscribe_after(self.count + more).await;
+        let _ = self.subscriber.unsubscribe_after(count + more).await;
     }
 }
 
@@ -137,7 +148,7 @@ impl Feed {
         let mut looks = interval(QUIET);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let is_leaving = |it: &Coming| matches!(it.leaving, Some(Leaving::Under(_)));
+            let is_leaving = |it: &Coming| matches!(it.leaving, Some(Leaving::Under { .. }));
             let some_leave = self.sieve.is_strict && self.messages.iter().any(is_leaving);
             let come = tokio::select! {
                 biased;

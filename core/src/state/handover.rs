@@ -12,7 +12,7 @@ use super::forms::{Forms, alone, form_of, of_plugin};
 const PAGE: usize = 1_000;
 
 /// How many documents are read or put at once.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 16;
 
 /// A document's key, or none for that of all messages without one.
 type Key = Option<String>;
@@ -103,6 +103,8 @@ async fn for_each<'a, T, F: Future<Output = Result<T, PluginError>>>(
     let mut done = Vec::with_capacity(keys.len());
     for keys in keys.chunks(AT_ONCE) {
         done.extend(try_join_all(keys.iter().map(&does)).await?);
+        // Where nothing is waited for this would keep its thread from messages.
+        tokio::task::yield_now().await;
     }
     Ok(done)
 }
