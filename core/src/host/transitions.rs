@@ -299,16 +299,7 @@ impl Shared {
             return;
         };
         let (stays, refused, why) = (Arc::clone(stays), refused.hash().to_owned(), why.to_owned());
-        blocking(
-            "a host that is started anew may not have the version that this one has",
-            move || {
-                let Some(library) = &stays.library else { return Ok(()) };
-                let bytes = library.bytes().map_err(|error| error.to_string())?;
-                let placed = records.place(&stays.manifest.name, &refused, &bytes, &why);
-                placed.map(drop).map_err(|error| told_with_source(&error))
-            },
-        )
-        .await;
+        blocking(NOT_PLACED, move || place(&records, &stays, &refused, &why)).await;
     }
 
     /// Records that a host which starts from now on has the version that runs, where it would have this library, since that
@@ -317,21 +308,16 @@ impl Shared {
         let Some(records) = Records::of(&self.parts.config) else { return };
         let enabled = self.parts.config.plugins.dir.clone();
         let (runs, library, why) = (Arc::clone(runs), library.to_owned(), why.to_owned());
-        blocking(
-            "a host that is started anew may not have the version that this one has",
-            move || {
-                let Some(loaded) = &runs.library else { return Ok(()) };
-                // What is no library cannot be what a host starts with.
-                let Ok((manifest, info)) = library::inspect(&library) else { return Ok(()) };
-                let is_other = info.hash != loaded.hash() && manifest.name == runs.manifest.name;
-                if !is_other || !is_enabled(&enabled, &library) {
-                    return Ok(());
-                }
-                let bytes = loaded.bytes().map_err(|error| error.to_string())?;
-                let placed = records.place(&manifest.name, &info.hash, &bytes, &why);
-                placed.map(drop).map_err(|error| told_with_source(&error))
-            },
-        )
+        blocking(NOT_PLACED, move || {
+            let Some(loaded) = &runs.library else { return Ok(()) };
+            // What is no library cannot be what a host starts with.
+            let Ok((manifest, info)) = library::inspect(&library) else { return Ok(()) };
+            let is_other = info.hash != loaded.hash() && manifest.name == runs.manifest.name;
+            match is_other && is_enabled(&enabled, &library) {
+                true => place(&records, &runs, &info.hash, &why),
+                false => Ok(()),
+            }
+        })
         .await;
     }
 
@@ -348,6 +334,17 @@ impl Shared {
         })
         .await
     }
+}
+
+/// What it means where [`place`] fails.
+const NOT_PLACED: &str = "a host that is started anew may not have the version that this one has";
+
+/// Records that hosts have this version, if it is from a library, and not the one with this hash.
+fn place(records: &Records, stays: &Version, refused: &str, why: &str) -> Result<(), String> {
+    let Some(library) = &stays.library else { return Ok(()) };
+    let bytes = library.bytes().map_err(|error| error.to_string())?;
+    let placed = records.place(&stays.manifest.name, refused, &bytes, why);
+    placed.map(drop).map_err(|error| told_with_source(&error))
 }
 
 /// Does what blocks, and tells what it means where it fails.
@@ -402,12 +399,7 @@ fn is_enabled(enabled: &Path, library: &Path) -> bool {
 /// that is started anew has that.
 fn point(enabled: &Path, plugin: &str, new: &Path) -> std::io::Result<()> {
     let new = new.canonicalize()?;
-    let entries = match fs::read_dir(enabled) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        entries => entries?,
-    };
-    for entry in entries {
-        let link = entry?.path();
+    for link in entries(enabled)? {
         let is_other = link.is_symlink() && link.canonicalize().is_ok_and(|to| to != new);
         if is_other && library::manifest(&link).is_ok_and(|manifest| manifest.name == plugin) {
             let fresh = enabled.join(format!(".{}", Uuid::now_v7().simple()));

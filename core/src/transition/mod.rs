@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use echo_sdk::contract::transition::{Comparison, TransitionStep};
+use echo_sdk::contract::transition::TransitionStep;
 use echo_sdk::{Health, StateSnapshot, TransitionStrategy};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -294,9 +294,8 @@ impl<'a> Passage<'a> {
         self.told.comparison = Some(comparison.clone());
         // It ends by itself before it has compared enough where there is no need to go on.
         let is_cut_short = has_ended && comparison.compared < u64::from(compare);
-        let found = is_cut_short || comparison.differs_by_more_than(differences);
-        let found = found.then(|| comparison.objection());
-        if let Some(objection) = objection.or(found) {
+        let found = || shadow::objection(&comparison, differences, is_cut_short);
+        if let Some(objection) = objection.or_else(found) {
             return Err(objection);
         }
         self.told.tell(TransitionStep::Compared, None);
@@ -393,32 +392,6 @@ async fn objections(
         reason = ended(&mut ending) => Objection(reason),
         objection = unwell(new) => objection,
         objection = memory::grown(growth) => objection,
-    }
-}
-
-/// What a comparison says.
-trait Compared {
-    fn differs_by_more_than(&self, share: f64) -> bool;
-    fn objection(&self) -> Objection;
-}
-
-impl Compared for Comparison {
-    fn differs_by_more_than(&self, share: f64) -> bool {
-        self.different as f64 > self.compared as f64 * share
-    }
-
-    fn objection(&self) -> Objection {
-        let Self { compared, different, incomparable, first } = self;
-        if *different == 0 && incomparable > compared {
-            return Objection(format!(
-                "{incomparable} messages could not be compared, since handling them needs an answer of somebody else, \
-                 and only {compared} could; choose another strategy"
-            ));
-        }
-        let first = first.as_deref().unwrap_or("its threads are gone");
-        Objection(format!(
-            "the new version did something else for {different} of {compared} messages: {first}"
-        ))
     }
 }
 

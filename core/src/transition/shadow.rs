@@ -23,6 +23,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::Objection;
 use crate::actor::{Ended, Muted, Rehearsal, Rehearsed, Shown, SlotRuntime};
 use crate::registry::Version;
 use crate::state::of_plugin;
@@ -58,7 +59,7 @@ impl Shadow {
         let counts = Arc::clone(&found);
         let look = move |shown: &Shown, rehearsed: &Rehearsed| {
             let mut found = counts.lock();
-            found.add(shown, rehearsed, allowed, compare)
+            count(&mut found, (shown, rehearsed), allowed, compare)
         };
         let rehearsal = Rehearsal {
             shown,
@@ -110,44 +111,53 @@ impl Drop for Shadow {
     }
 }
 
-/// What is counted of a comparison.
-trait Counted {
-    /// Takes in one message; says whether to go on.
-    fn add(
-        &mut self,
-        shown: &Shown,
-        rehearsed: &Rehearsed,
-        allowed: u64,
-        compare: u64,
-    ) -> ControlFlow<()>;
-}
-
-impl Counted for Comparison {
-    fn add(
-        &mut self,
-        shown: &Shown,
-        rehearsed: &Rehearsed,
-        allowed: u64,
-        compare: u64,
-    ) -> ControlFlow<()> {
-        if rehearsed.asked {
-            self.incomparable += 1;
-        } else {
-            self.compared += 1;
-            if let Some(difference) = difference(shown, rehearsed) {
-                self.different += 1;
-                let (topic, id) = (&shown.topic, shown.message.id());
-                self.first.get_or_insert_with(|| format!("for {id} on `{topic}` {difference}"));
-            }
-        }
-        let panicked = matches!(rehearsed.deed.ended, Ended::Panicked(_))
-            && !matches!(shown.deed.ended, Ended::Panicked(_));
-        let enough = self.compared.max(self.incomparable) >= compare;
-        match panicked || enough || self.different > allowed {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
+/// Counts one message; says whether to go on.
+fn count(
+    found: &mut Comparison,
+    (shown, rehearsed): (&Shown, &Rehearsed),
+    allowed: u64,
+    compare: u64,
+) -> ControlFlow<()> {
+    if rehearsed.asked {
+        found.incomparable += 1;
+    } else {
+        found.compared += 1;
+        if let Some(difference) = difference(shown, rehearsed) {
+            found.different += 1;
+            let (topic, id) = (&shown.topic, shown.message.id());
+            found.first.get_or_insert_with(|| format!("for {id} on `{topic}` {difference}"));
         }
     }
+    let panicked = matches!(rehearsed.deed.ended, Ended::Panicked(_))
+        && !matches!(shown.deed.ended, Ended::Panicked(_));
+    let enough = found.compared.max(found.incomparable) >= compare;
+    match panicked || enough || found.different > allowed {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    }
+}
+
+/// What a comparison says against the new version, of which no larger share than `differences` may be other; one that
+/// ended by itself before enough was compared does so always.
+pub(super) fn objection(
+    comparison: &Comparison,
+    differences: f64,
+    is_cut_short: bool,
+) -> Option<Objection> {
+    let Comparison { compared, different, incomparable, first } = comparison;
+    if !is_cut_short && *different as f64 <= *compared as f64 * differences {
+        return None;
+    }
+    if *different == 0 && incomparable > compared {
+        return Some(Objection(format!(
+            "{incomparable} messages could not be compared, since handling them needs an answer of somebody else, \
+             and only {compared} could; choose another strategy"
+        )));
+    }
+    let first = first.as_deref().unwrap_or("its threads are gone");
+    Some(Objection(format!(
+        "the new version did something else for {different} of {compared} messages: {first}"
+    )))
 }
 
 /// What the new version did in another way, as the end of a sentence.
