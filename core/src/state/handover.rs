@@ -1,6 +1,8 @@
 //! What becomes of the documents that there are when another version takes a plugin's place.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::time::{Duration, Instant};
 
 use echo_bus::state::{Change, CommitError, Entries, States};
 use echo_sdk::{PluginError, StateError, StateSnapshot};
@@ -13,6 +15,12 @@ const PAGE: usize = 1_000;
 
 /// How many documents are read or put at once.
 const AT_ONCE: usize = 16;
+
+/// How long a thread is kept busy with documents at a time.
+const BUSY: Duration = Duration::from_micros(500);
+
+/// How many times as long as that it is left to messages then.
+const REST: u32 = 3;
 
 /// A document's key, or none for that of all messages without one.
 type Key = Option<String>;
@@ -95,16 +103,25 @@ impl Forms {
     }
 }
 
-/// Does something with each key, several at once.
+/// Does something with each key, several at once, and leaves its thread to messages most of the time.
 async fn for_each<'a, T, F: Future<Output = Result<T, PluginError>>>(
     keys: &'a [Key],
     does: impl Fn(&'a Key) -> F,
 ) -> Result<Vec<T>, PluginError> {
-    let mut done = Vec::with_capacity(keys.len());
+    let (mut done, mut busy) = (Vec::with_capacity(keys.len()), Duration::ZERO);
     for keys in keys.chunks(AT_ONCE) {
-        done.extend(try_join_all(keys.iter().map(&does)).await?);
-        // Where nothing is waited for this would keep its thread from messages.
-        tokio::task::yield_now().await;
+        let mut some = pin!(try_join_all(keys.iter().map(&does)));
+        let measured = poll_fn(|cx| {
+            let began = Instant::now();
+            let poll = some.as_mut().poll(cx);
+            busy += began.elapsed();
+            poll
+        });
+        done.extend(measured.await?);
+        match busy >= BUSY {
+            true => tokio::time::sleep(std::mem::take(&mut busy) * REST).await,
+            false => tokio::task::yield_now().await,
+        }
     }
     Ok(done)
 }
