@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::time::Duration;
 
 use crate::Options;
 
@@ -17,6 +18,15 @@ pub(crate) fn describe(options: &Options, notes: &mut dyn Write) -> io::Result<(
         "# {cores} cores of {model}; allocator: {allocator}; build: {build}; \
          medians of {rounds} rounds of about {round} that take turns"
     )
+}
+
+/// The cores' time that another machine on the same processor has had since this one started; `None` where nobody says.
+/// Linux counts it in hundredths of a second, and nothing that runs here can be the cause of it.
+pub(crate) fn stolen() -> Option<Duration> {
+    let text = fs::read_to_string("/proc/stat").ok()?;
+    let all = text.lines().find_map(|line| line.strip_prefix("cpu "))?;
+    let ticks: u64 = all.split_whitespace().nth(7)?.parse().ok()?;
+    Some(Duration::from_millis(ticks.saturating_mul(10)))
 }
 
 /// The processor's model, as Linux tells it.

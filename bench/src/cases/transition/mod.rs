@@ -21,6 +21,7 @@ use self::checker::{Latency, Phase, Seen};
 use self::traffic::{Schedule, key_name, publish};
 use super::library::{Kind, build, rounded};
 use crate::check::Verdict;
+use crate::machine::stolen;
 use crate::ours::exports;
 use crate::{BenchError, Options};
 
@@ -69,6 +70,8 @@ struct Line {
     undisturbed_max_ms: f64,
     /// From the moment when the new version was ready for messages until the old one had them all.
     longest_rollback_ms: Option<f64>,
+    /// The cores' time that other machines took meanwhile.
+    stolen_ms: Option<f64>,
     state_sums_exact: bool,
     msgs_per_s: u64,
 }
@@ -171,6 +174,7 @@ impl Course {
         let added = host.watch(&Pattern::new(ADDED)?, WATCHED).await?;
         let mut told = host.watch(&Pattern::new("system.plugin.transition.>")?, 1 << 12).await?;
         let schedule = Schedule { keys: self.keys, rate: self.rate, began: Instant::now() };
+        let stolen_before = stolen();
         let (phase, stop) = (Phase::warm_up(), Arc::new(AtomicBool::new(false)));
         let watching = Seen::new(self.keys).watch(added, schedule, Arc::clone(&phase));
         let watching = tokio::spawn(watching);
@@ -208,6 +212,9 @@ impl Course {
             undisturbed_p999_ms: millis(undisturbed_p999),
             undisturbed_max_ms: millis(undisturbed_max),
             longest_rollback_ms: changes.longest_rollback.map(millis),
+            stolen_ms: stolen_before
+                .zip(stolen())
+                .map(|(before, after)| millis(after.saturating_sub(before))),
             state_sums_exact: exact,
             msgs_per_s: (messages as f64 / took.as_secs_f64()).round() as u64,
         };
