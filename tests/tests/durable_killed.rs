@@ -15,13 +15,13 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::ffi::OsString;
+use std::path::Path;
 use std::time::Duration;
 
 use echo_core::{Config, Host};
 use echo_sdk::{Manifest, Pattern, PluginContext, PluginError, ProcessingStatus, StateKind};
+use echo_tests::killed::{Running, rounds, say};
 use echo_tests::scripted::{Answer, WithHandler, handler, manifest, workers};
 
 /// Tells the host where its log is.
@@ -29,16 +29,6 @@ const DIR: &str = "LOG_OF_HOST";
 
 /// The first number that it publishes; without it, it handles what there is.
 const FIRST: &str = "FIRST_OF_HOST";
-
-/// How often it is killed; `KILLS` asks for more.
-fn rounds() -> u64 {
-    std::env::var("KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
-}
-
-fn say(sign: char, what: impl std::fmt::Display) {
-    let mut out = std::io::stdout().lock();
-    out.write_all(format!("{sign}{what}\n").as_bytes()).unwrap();
-}
 
 /// The ordering key of a message; every other one has one.
 fn key(number: u64) -> Option<String> {
@@ -111,50 +101,11 @@ async fn publish(client: PluginContext, first: u64) {
     }
 }
 
-/// The host, and the lines that it says.
-struct Running {
-    host: Child,
-    lines: Receiver<String>,
-}
-
-impl Running {
-    fn start(dir: &std::path::Path, first: Option<u64>) -> Self {
-        let mut host = Command::new(std::env::current_exe().unwrap());
-        host.args(["--exact", "host", "--nocapture"]).env(DIR, dir);
-        if let Some(first) = first {
-            host.env(FIRST, first.to_string());
-        }
-        let mut host = host.stdout(Stdio::piped()).spawn().unwrap();
-        let out = BufReader::new(host.stdout.take().unwrap());
-        let (sender, lines) = channel();
-        // Ends with the host's output.
-        std::thread::spawn(move || {
-            for line in out.split(b'\n').map_while(Result::ok) {
-                let _ = sender.send(String::from_utf8_lossy(&line).into_owned());
-            }
-        });
-        Self { host, lines }
-    }
-
-    fn next(&self) -> String {
-        let said = self.lines.recv_timeout(Duration::from_secs(60));
-        said.unwrap_or_else(|error| panic!("the host says nothing: {error}"))
-    }
-
-    /// Ends it at once; gives what it had said, in whole lines: a pipe takes short ones as a whole.
-    fn kill(mut self) -> Vec<String> {
-        self.host.kill().unwrap();
-        self.host.wait().unwrap();
-        self.lines.iter().collect()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Gone already, but where the test fails.
-        let _ = self.host.kill();
-        let _ = self.host.wait();
-    }
+/// Starts a host, which publishes where it is told the first number.
+fn start(dir: &Path, first: Option<u64>) -> Running {
+    let first = first.map(|first| OsString::from(first.to_string()));
+    let first = first.iter().map(|first| (FIRST, &**first));
+    Running::start(first.chain([(DIR, dir.as_os_str())]))
 }
 
 #[derive(Default)]
@@ -210,8 +161,9 @@ fn a_host_that_is_killed_loses_nothing_and_handles_nothing_again() {
     let dir = tempfile::tempdir().unwrap();
     let mut heard = Heard::default();
     let mut random = 0x9E37_79B9_7F4A_7C15_u64;
-    for round in 1..=rounds() {
-        let running = Running::start(dir.path(), Some(round * 1_000_000_000));
+    let rounds = rounds(20);
+    for round in 1..=rounds {
+        let running = start(dir.path(), Some(round * 1_000_000_000));
         // By the amount of what it has said: at any moment of its work, whatever the machine's speed.
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         for _ in 0..10 + (random >> 33) % 4000 {
@@ -220,7 +172,7 @@ fn a_host_that_is_killed_loses_nothing_and_handles_nothing_again() {
         running.kill().iter().for_each(|line| heard.hear(line));
         heard.check_counts();
     }
-    let running = Running::start(dir.path(), None);
+    let running = start(dir.path(), None);
     while !heard.lost.is_empty() {
         match running.lines.recv_timeout(Duration::from_secs(30)) {
             Ok(line) => heard.hear(&line),
@@ -230,6 +182,6 @@ fn a_host_that_is_killed_loses_nothing_and_handles_nothing_again() {
     heard.check_counts();
     assert_eq!(heard.counts.len(), 8);
     let (confirmed, acknowledged) = (heard.confirmed.len(), heard.acknowledged.len());
-    println!("{} kills, {confirmed} confirmed, {acknowledged} acknowledged", rounds());
-    assert!(confirmed as u64 > 10 * rounds(), "only {confirmed} were confirmed");
+    println!("{rounds} kills, {confirmed} confirmed, {acknowledged} acknowledged");
+    assert!(confirmed as u64 > 10 * rounds, "only {confirmed} were confirmed");
 }

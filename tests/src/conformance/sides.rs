@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use echo_bus::{BUCKETS, Settlement, Side, Slot};
-use tokio::time::timeout;
 
 use super::{Bed, keyed, message, now, take, take_all, topic};
+use crate::until;
 
 /// All that a side hands out now, each settled: by key and number.
 async fn drained(slot: &Arc<dyn Slot>, side: Side) -> Vec<(Option<String>, u64)> {
@@ -24,12 +24,7 @@ async fn drained(slot: &Arc<dyn Slot>, side: Side) -> Vec<(Option<String>, u64)>
 
 /// Waits until a slot holds so many messages.
 async fn until_held(slot: &Arc<dyn Slot>, count: usize) {
-    let holding = async {
-        while slot.stats().held < count {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(Duration::from_secs(30), holding).await.expect("all of it comes");
+    until("all of it comes", async || slot.stats().held >= count).await;
 }
 
 /// A divided slot hands a key's messages out on one side, in their order, and those without a key on both; a larger share
