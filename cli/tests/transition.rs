@@ -229,6 +229,16 @@ fn whoever_is_interrupted_leaves_the_transition_to_the_host() {
 }
 
 #[test]
+fn a_host_that_is_gone_is_not_waited_for() {
+    // It goes after its last step, and the server stays.
+    let (ran, ..) = order(Plan::new(&["started", "prepared"]), &["reload", "prices"]);
+    assert_eq!(ran.code, 3, "{}", ran.stderr);
+    assert!(ran.stdout.contains("prepared"), "{}", ran.stdout);
+    assert!(ran.stderr.contains("the host played has ended"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("`echo-core plugin show prices` tells"), "{}", ran.stderr);
+}
+
+#[test]
 fn whoever_loses_the_host_says_that_nobody_follows() {
     let folder = Folder::new();
     let server = NatsServer::start(&folder, &[]);

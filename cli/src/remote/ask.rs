@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::{StatusCode, Subscriber};
-use echo_sdk::contract::host::{Answer, Said};
+use echo_sdk::contract::host::{Answer, Said, TOPICS, TopicsQuestion, TopicsReply};
 use echo_sdk::{BaseMessage, Pattern, Topic};
 use futures_util::StreamExt;
 use serde::Serialize;
@@ -14,6 +14,9 @@ use super::{Remote, RemoteError, wire};
 
 /// How long the first host may take to answer. A plugin that is to pause finishes what it has in hand.
 const FIRST: Duration = Duration::from_secs(30);
+
+/// How long a host may take to say that it is there.
+const PRESENCE: Duration = Duration::from_secs(10);
 
 /// How long after an answer another one is waited for, where there may be other hosts: nobody knows all hosts of
 /// a NATS server.
@@ -99,6 +102,19 @@ impl Remote {
                 return Ok(said);
             }
             patience = NEXT;
+        }
+    }
+
+    /// Whether a host, as [`ask_hosts`](Self::ask_hosts) named it, still answers.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request), but for an answer that does not come.
+    pub async fn has_host(&mut self, host: &str) -> Result<bool, RemoteError> {
+        let question = TopicsQuestion { host: Some(host.to_owned()) };
+        match timeout(PRESENCE, self.ask_host::<_, TopicsReply>(TOPICS, &question)).await {
+            Ok(Ok(_) | Err(RemoteError::Said(_))) => Ok(true),
+            Ok(Err(RemoteError::NoResponders { .. })) | Err(_) => Ok(false),
+            Ok(Err(error)) => Err(error),
         }
     }
 

@@ -108,6 +108,12 @@ pub enum RemoteError {
         /// The address.
         at: String,
     },
+    /// A host that answered before does not any more.
+    #[error("the host {host} has ended, or does not answer any more")]
+    HostGone {
+        /// Its id.
+        host: String,
+    },
     /// The answer did not come in time.
     #[error("no answer from `{topic}` within {}", echo_sdk::duration::format(*patience))]
     NoAnswer {

@@ -1,10 +1,12 @@
 //! Following transitions to their last steps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use async_nats::Subscriber;
+use async_nats::{Message, Subscriber};
 use echo_sdk::contract::transition::{TransitionEvent, TransitionStep};
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use uuid::Uuid;
 
 use super::steps;
@@ -12,6 +14,9 @@ use crate::commands::Talk;
 use crate::exit::{CommandResult, Exit, Failure, chain};
 use crate::interrupts::Interrupts;
 use crate::remote::{Remote, RemoteError, received};
+
+/// How often it is asked whether the hosts are still there: one that was killed says nothing of it.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// What is to come of a transition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,8 +31,10 @@ pub enum Wanted {
 pub struct Following<'a> {
     plugin: &'a str,
     wanted: Wanted,
-    /// Those that have not ended yet, and whether they were seen to begin.
-    open: BTreeMap<Uuid, bool>,
+    /// Those that have not ended yet.
+    open: BTreeMap<Uuid, Open>,
+    /// A host that went away before its transition had ended.
+    gone: Option<String>,
     /// Whether there is more than one, so that each line says which it is of.
     many: bool,
     json: bool,
@@ -35,22 +42,32 @@ pub struct Following<'a> {
     is_well: bool,
 }
 
+/// A transition that has not ended yet.
+struct Open {
+    /// The host whose it is.
+    host: String,
+    /// Whether it was seen to begin.
+    began: bool,
+}
+
 impl<'a> Following<'a> {
+    /// The transitions, by the hosts whose they are.
     pub fn new(
         plugin: &'a str,
         wanted: Wanted,
-        ids: impl IntoIterator<Item = Uuid>,
+        taken: impl IntoIterator<Item = (String, Uuid)>,
         json: bool,
     ) -> Self {
-        let open: BTreeMap<Uuid, bool> = ids.into_iter().map(|id| (id, false)).collect();
+        let open = taken.into_iter().map(|(host, id)| (id, Open { host, began: false }));
+        let open: BTreeMap<Uuid, Open> = open.collect();
         let many = open.len() > 1;
-        Self { plugin, wanted, open, many, json, is_well: true }
+        Self { plugin, wanted, open, gone: None, many, json, is_well: true }
     }
 
     /// Prints each step until none is to come.
     ///
     /// # Errors
-    /// [`Failure`] when the connection is lost, or the output cannot be written.
+    /// [`Failure`] when the connection or a host is lost, or the output cannot be written.
     pub async fn follow(
         mut self,
         talk: &Talk<'_>,
@@ -58,31 +75,23 @@ impl<'a> Following<'a> {
         mut messages: Subscriber,
     ) -> CommandResult {
         let mut interrupts = Interrupts::catch().map_err(Failure::surroundings)?;
+        let mut looks = interval_at(Instant::now() + LOOK, LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.open.is_empty() {
             tokio::select! {
                 message = messages.next() => {
                     let lost = || RemoteError::Lost { at: remote.at().to_owned() };
-                    let message = message.ok_or_else(lost)?;
-                    let event = received(&message)
-                        .and_then(|it| Ok(it.message.json::<TransitionEvent>()?));
-                    match event {
-                        Ok(event) => self.take(talk, &event)?,
-                        Err(error) => {
-                            let (topic, error) = (&message.subject, chain(&error));
-                            talk.output.complain(format_args!("what came on `{topic}` is no step: {error}\n"));
-                        }
-                    }
+                    self.read(talk, &message.ok_or_else(lost)?)?;
                 }
                 event = remote.event() => {
                     let judged = match event {
                         Some(event) => remote.judge(event),
                         None => Err(RemoteError::Lost { at: remote.at().to_owned() }),
                     };
-                    if let Err(error) = judged {
-                        let way_out = format!("`echo-core plugin show {}` tells the version", self.plugin);
-                        talk.output.complain(format_args!("nobody follows the transition any more; {way_out}\n"));
-                        return Err(error.into());
-                    }
+                    judged.map_err(|error| self.lost(talk, error))?;
+                }
+                _ = looks.tick() => {
+                    self.look_for_hosts(talk, &mut remote, &mut messages).await?;
                 }
                 _ = interrupts.next() => {
                     let ends = format!("`echo-core plugin rollback {}` ends it", self.plugin);
@@ -92,7 +101,54 @@ impl<'a> Following<'a> {
                 }
             }
         }
-        Ok(if self.is_well { Exit::Success } else { Exit::TestFailed })
+        match self.gone.take() {
+            Some(host) => Err(self.lost(talk, RemoteError::HostGone { host })),
+            None => Ok(if self.is_well { Exit::Success } else { Exit::TestFailed }),
+        }
+    }
+
+    /// Gives the transitions up of hosts that are not there any more.
+    async fn look_for_hosts(
+        &mut self,
+        talk: &Talk<'_>,
+        remote: &mut Remote,
+        messages: &mut Subscriber,
+    ) -> Result<(), Failure> {
+        let hosts: BTreeSet<String> = self.open.values().map(|open| open.host.clone()).collect();
+        for host in hosts {
+            if remote.has_host(&host).await.map_err(|error| self.lost(talk, error))? {
+                continue;
+            }
+            // What it said last came before.
+            while let Some(Some(message)) = messages.next().now_or_never() {
+                self.read(talk, &message)?;
+            }
+            let open = self.open.len();
+            self.open.retain(|_, open| open.host != host);
+            if self.open.len() < open {
+                self.gone = Some(host);
+            }
+        }
+        Ok(())
+    }
+
+    /// Says where to look, now that the steps cannot be followed.
+    fn lost(&self, talk: &Talk<'_>, error: RemoteError) -> Failure {
+        let way_out = format!("`echo-core plugin show {}` tells the version", self.plugin);
+        talk.output.complain(format_args!("nobody follows the transition any more; {way_out}\n"));
+        error.into()
+    }
+
+    /// Reads what came on the topic of steps.
+    fn read(&mut self, talk: &Talk<'_>, message: &Message) -> Result<(), Failure> {
+        match received(message).and_then(|it| Ok(it.message.json::<TransitionEvent>()?)) {
+            Ok(event) => self.take(talk, &event),
+            Err(error) => {
+                let (topic, error) = (&message.subject, chain(&error));
+                talk.output.complain(format_args!("what came on `{topic}` is no step: {error}\n"));
+                Ok(())
+            }
+        }
     }
 
     /// Takes a step, of one of these transitions or of another.
@@ -112,7 +168,7 @@ impl<'a> Following<'a> {
 
     /// Remembers what a step means; whether it is one of these transitions.
     fn end_with(&mut self, event: &TransitionEvent) -> bool {
-        let Some(began) = self.open.get_mut(&event.id) else { return false };
+        let Some(Open { began, .. }) = self.open.get_mut(&event.id) else { return false };
         *began |= event.step == TransitionStep::Started;
         // One that was going on already when the version before was wanted is not to come to another.
         let to_stay = self.wanted == Wanted::NewVersion || *began;
@@ -133,7 +189,7 @@ mod tests {
     /// How following one transition ends after these steps.
     fn ends(wanted: Wanted, steps: &[TransitionStep]) -> bool {
         let id = event(Started).id;
-        let mut following = Following::new("x", wanted, [id], false);
+        let mut following = Following::new("x", wanted, [("h".to_owned(), id)], false);
         for step in steps {
             assert!(!following.open.is_empty(), "{step:?} comes after the last");
             assert!(following.end_with(&event(*step)));
@@ -163,7 +219,8 @@ mod tests {
 
     #[test]
     fn steps_of_others_are_nobodys_business() {
-        let mut following = Following::new("x", Wanted::NewVersion, [Uuid::now_v7()], false);
+        let mut following =
+            Following::new("x", Wanted::NewVersion, [("h".to_owned(), Uuid::now_v7())], false);
         assert!(!following.end_with(&event(Committed)));
         assert_eq!(following.open.len(), 1);
     }
@@ -171,7 +228,8 @@ mod tests {
     #[test]
     fn one_host_that_does_not_take_it_is_told_by_the_end() {
         let (first, second) = (Uuid::now_v7(), Uuid::now_v7());
-        let mut following = Following::new("x", Wanted::NewVersion, [first, second], false);
+        let taken = [("h", first), ("i", second)].map(|(host, id)| (host.to_owned(), id));
+        let mut following = Following::new("x", Wanted::NewVersion, taken, false);
         assert!(following.end_with(&TransitionEvent { id: second, ..event(Refused) }));
         assert!(following.end_with(&TransitionEvent { id: first, ..event(Committed) }));
         assert!(following.open.is_empty() && !following.is_well);

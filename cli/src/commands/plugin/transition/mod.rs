@@ -102,8 +102,8 @@ async fn carry_out<Q: Serialize>(
         let plugin = &waiting.taken.plugin;
         talk.output.say(format_args!("another transition of `{plugin}` goes on; this one waits"));
     }
-    let ids = taken.into_iter().map(|it| it.taken.id);
-    Following::new(plugin, wanted, ids, following.json).follow(talk, remote, steps).await
+    let taken = taken.into_iter().map(|it| (it.host, it.taken.id));
+    Following::new(plugin, wanted, taken, following.json).follow(talk, remote, steps).await
 }
 
 /// Gives the order to all hosts; those that take it.
