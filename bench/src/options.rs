@@ -32,8 +32,8 @@ pub struct Options {
     /// How versions change in `transition`: immediate, graceful, gradual or blue-green; without it, all of them in turn.
     #[arg(long, value_parser = named::<TransitionStrategy>)]
     pub strategy: Option<TransitionStrategy>,
-    /// What is wrong with the new version in `transition`: panic, errors (at one message in 20) or slow (three times);
-    /// nothing without it.
+    /// What is wrong with the new version in `transition`: panic, errors or hang (at one message in 20), slow (three
+    /// times) or later (always); nothing without it.
     #[arg(long, value_parser = named::<Fault>)]
     pub fault: Option<Fault>,
     /// How many messages a second are published in `transition`; 50,000 without it.

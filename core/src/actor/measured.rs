@@ -61,6 +61,7 @@ pub(crate) struct Measured {
     attempts: AtomicU64,
     failed: AtomicU64,
     panicked: AtomicU64,
+    postponed: AtomicU64,
     times: [AtomicU64; BUCKETS],
 }
 
@@ -72,6 +73,7 @@ impl Default for Measured {
             attempts: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             panicked: AtomicU64::new(0),
+            postponed: AtomicU64::new(0),
             times: array::from_fn(|_| AtomicU64::new(0)),
         }
     }
@@ -134,11 +136,15 @@ impl Measured {
         }
     }
 
-    /// Adds attempts that have ended, and those of them that failed and panicked.
-    pub(crate) fn count(&self, attempts: u64, failed: u64, panicked: u64) {
-        for (count, to) in
-            [(attempts, &self.attempts), (failed, &self.failed), (panicked, &self.panicked)]
-        {
+    /// Adds attempts that have ended.
+    pub(crate) fn count(&self, attempts: Attempts) {
+        let Attempts { ended, failed, panicked, postponed } = attempts;
+        for (count, to) in [
+            (ended, &self.attempts),
+            (failed, &self.failed),
+            (panicked, &self.panicked),
+            (postponed, &self.postponed),
+        ] {
             if count > 0 {
                 to.fetch_add(count, Ordering::Relaxed);
             }
@@ -152,9 +158,21 @@ impl Measured {
             attempts: read(&self.attempts),
             failed: read(&self.failed),
             panicked: read(&self.panicked),
+            postponed: read(&self.postponed),
             times: Times(self.times.each_ref().map(read)),
         }
     }
+}
+
+/// How attempts have ended.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Attempts {
+    pub(crate) ended: u64,
+    /// Those of them that failed, panics included.
+    pub(crate) failed: u64,
+    pub(crate) panicked: u64,
+    /// Those of them whose handler wants the message later.
+    pub(crate) postponed: u64,
 }
 
 /// What a version has done up to a moment, or between two.
@@ -165,6 +183,8 @@ pub(crate) struct Figures {
     /// Those of them that failed, panics included.
     pub(crate) failed: u64,
     pub(crate) panicked: u64,
+    /// Those of them whose handler wants the message later.
+    pub(crate) postponed: u64,
     /// How long handlers took, of those attempts that were measured.
     pub(crate) times: Times,
 }
@@ -176,6 +196,7 @@ impl Figures {
             attempts: self.attempts.saturating_sub(before.attempts),
             failed: self.failed.saturating_sub(before.failed),
             panicked: self.panicked.saturating_sub(before.panicked),
+            postponed: self.postponed.saturating_sub(before.postponed),
             times: self.times.with(&before.times, u64::saturating_sub),
         }
     }
@@ -186,6 +207,7 @@ impl Figures {
             attempts: self.attempts.saturating_add(more.attempts),
             failed: self.failed.saturating_add(more.failed),
             panicked: self.panicked.saturating_add(more.panicked),
+            postponed: self.postponed.saturating_add(more.postponed),
             times: self.times.with(&more.times, u64::saturating_add),
         }
     }
@@ -193,11 +215,12 @@ impl Figures {
 
 impl From<&Figures> for VersionFigures {
     fn from(figures: &Figures) -> Self {
-        let Figures { attempts, failed, panicked, times } = figures;
+        let Figures { attempts, failed, panicked, postponed, times } = figures;
         Self {
             attempts: *attempts,
             failed: *failed,
             panicked: *panicked,
+            postponed: *postponed,
             p50: times.quantile(0.5),
             p99: times.quantile(0.99),
         }
@@ -298,9 +321,10 @@ mod tests {
             assert!(said >= exact && said.mul_f64(0.8) <= exact, "{share}: {said:?}");
         }
         measured.record(Duration::from_secs(1));
-        measured.count(2, 1, 1);
+        measured.count(Attempts { ended: 2, failed: 1, panicked: 1, postponed: 1 });
         let since = measured.snapshot().since(&before);
-        assert_eq!((since.attempts, since.failed, since.panicked), (2, 1, 1));
+        let counts = (since.attempts, since.failed, since.panicked, since.postponed);
+        assert_eq!(counts, (2, 1, 1, 1));
         assert_eq!(since.times.count(), 1);
         assert!(since.times.quantile(0.5).unwrap() >= Duration::from_secs(1));
         assert_eq!(before.and(&since), measured.snapshot());

@@ -26,7 +26,7 @@ use serde_json::Value;
 
 pub(crate) use attempt::{Contained, panic_text};
 pub(crate) use helped::Working;
-pub(crate) use measured::{BUCKETS, Figures, Measured, Times, first_from, shortest_of};
+pub(crate) use measured::{Attempts, BUCKETS, Figures, Measured, Times, first_from, shortest_of};
 pub(crate) use shadow::{Ended, Muted, Rehearsal, Rehearsed, Shown, Window};
 pub(crate) use slot::{Counters, Delivering, SlotRuntime};
 pub(crate) use worker::{Finish, Worker, WorkerStats};

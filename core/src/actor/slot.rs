@@ -12,7 +12,7 @@ use echo_sdk::{
 };
 use uuid::Uuid;
 
-use super::{Measured, Window};
+use super::{Attempts, Measured, Window};
 use crate::host::DeadLetters;
 use crate::middleware::{Ending, SlotMiddleware};
 use crate::state::{Forms, InHand};
@@ -55,6 +55,7 @@ pub(super) struct Tally {
     pub(super) retried: u64,
     pub(super) failed: u64,
     panicked: u64,
+    postponed: u64,
     dead: u64,
     pub(super) published: u64,
 }
@@ -258,11 +259,15 @@ impl SlotRuntime {
         match status {
             ProcessingStatus::Acknowledged => Verdict::Commit { forwarded: false },
             ProcessingStatus::RetryLater(delay) if self.is_last(message) => {
+                tally.postponed += 1;
                 let delay = echo_sdk::duration::format(delay);
                 let reason = format!("the last attempt asked to be retried after {delay}");
                 self.dead_or_later(message, reason)
             }
-            ProcessingStatus::RetryLater(delay) => Verdict::Again(delay),
+            ProcessingStatus::RetryLater(delay) => {
+                tally.postponed += 1;
+                Verdict::Again(delay)
+            }
             ProcessingStatus::Failed(reason) => {
                 tally.failed += 1;
                 self.dead_or_later(message, reason)
@@ -437,10 +442,11 @@ impl SlotRuntime {
             retried,
             failed,
             panicked,
+            postponed,
             dead,
             published,
         } = std::mem::take(tally);
-        self.measured.count(delivered, failed, panicked);
+        self.measured.count(Attempts { ended: delivered, failed, panicked, postponed });
         for (counted, counter, metric) in [
             (delivered, &self.counters.delivered, &self.metrics.delivered),
             (acknowledged, &self.counters.acknowledged, &self.metrics.acknowledged),

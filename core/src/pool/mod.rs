@@ -176,6 +176,12 @@ impl WorkerPool {
         }
     }
 
+    /// How many workers have a message in hand.
+    pub(crate) fn busy(&self) -> usize {
+        let is_busy = |running: &&Running| running.stats.busy.load(Ordering::Relaxed);
+        self.state.lock().workers.iter().filter(is_busy).count()
+    }
+
     /// Changes the pool's size where that helps; it may keep so many cores busy.
     pub(crate) fn scale(&self, seen: Seen, cores: f64) -> Option<Change> {
         if !self.config.adaptive_scaling || seen.workers == 0 {

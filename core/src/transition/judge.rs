@@ -6,12 +6,14 @@
 //! * **a panic**, at once, unless the old version panics as often: a message that nobody can handle is no fault of the
 //!   new version's;
 //! * **failed attempts**: their share is more than [`errors`](Limits::errors) above the old version's;
+//! * **messages put off**: the share of the attempts whose handler wants the message later is more than half of all
+//!   above the old version's. It may say so, but not of all there is;
 //! * **slowness**: for a time that half, or 99 of 100, of the old version's attempts take at most, the share of the
 //!   new version's attempts that take [`latency`](Limits::latency) times as long is larger than the old version's share
 //!   above that time by more than a margin. Whoever takes at most so many times as long never exceeds it. A version that
 //!   gets few messages may take a tenth of a millisecond more at any rate.
 //!
-//! Of versions that are equal the last two together are wrong about one in a hundred at most, all looks together; how
+//! Of versions that are equal the last three together are wrong about one in a hundred at most, all looks together; how
 //! is said in [`evidence`](super::evidence). The figures of both are compared for the same time where the old version
 //! works beside the new one, and with those of before where it does not.
 
@@ -19,8 +21,18 @@ use super::Objection;
 use super::evidence::{Count, Evidence, Pair};
 use crate::actor::{BUCKETS, Figures, Times, first_from, shortest_of};
 
-/// The chance to object to failed attempts, and to slowness, of a version that is as good as the old one.
-const ALPHA: f64 = 0.005;
+/// The chance to object to a version that is as good as the old one, one in a hundred in all.
+mod chance {
+    /// To its failed attempts.
+    pub(super) const FAILS: f64 = 0.005;
+    /// To its slowness.
+    pub(super) const SLOW: f64 = 0.0045;
+    /// To messages that it puts off. Little is needed to see that it does so with most of them.
+    pub(super) const POSTPONES: f64 = 0.0005;
+}
+
+/// By how much the share of the attempts that put their message off may be above the old version's.
+const POSTPONED: f64 = 0.5;
 
 /// So many attempts of both are compared at once, at least.
 const LEAST: u64 = 8;
@@ -53,6 +65,7 @@ pub(crate) struct Judge {
     old: Figures,
     new: Figures,
     errors: Evidence,
+    postponed: Evidence,
     /// What the new version had done once it was warm.
     warm: Option<Figures>,
     /// Whether it gets few messages.
@@ -72,7 +85,7 @@ struct Slowness {
 
 impl Slowness {
     fn new(share: f64, margins: [f64; 2]) -> Self {
-        Self { share, evidence: Evidence::new(ALPHA / 2.0, margins, BUCKETS), from: None }
+        Self { share, evidence: Evidence::new(chance::SLOW / 2.0, margins, BUCKETS), from: None }
     }
 
     /// What is looked at, as the old version's attempts so far suggest.
@@ -119,8 +132,8 @@ fn longer(times: &Times, from: usize) -> Count {
     Count { of: times.count(), happened: times.from(from) }
 }
 
-fn failed(figures: &Figures) -> Count {
-    Count { of: figures.attempts, happened: figures.failed.min(figures.attempts) }
+fn share(figures: &Figures, of: impl Fn(&Figures) -> u64) -> Count {
+    Count { of: figures.attempts, happened: of(figures).min(figures.attempts) }
 }
 
 impl Judge {
@@ -131,7 +144,8 @@ impl Judge {
             before: before.unwrap_or_default(),
             old: Figures::default(),
             new: Figures::default(),
-            errors: Evidence::new(ALPHA, [limits.errors; 2], 1),
+            errors: Evidence::new(chance::FAILS, [limits.errors; 2], 1),
+            postponed: Evidence::new(chance::POSTPONES, [POSTPONED; 2], 1),
             warm: None,
             is_cold: false,
             slowness: [Slowness::new(0.5, [0.05, 0.05]), Slowness::new(0.99, [0.02, 0.05])],
@@ -162,14 +176,17 @@ impl Judge {
         if is_alone {
             did_old = Figures::default();
         }
-        let did = Pair { new: failed(&did_new), old: failed(&did_old) };
-        let fails = self.errors.add(did, failed(&known));
+        let of_both = |of: fn(&Figures) -> u64| {
+            (Pair { new: share(&did_new, of), old: share(&did_old, of) }, share(&known, of))
+        };
+        let (did, past) = of_both(|figures| figures.failed);
+        let fails = self.errors.add(did, past).then_some(Fault::Fails);
+        let (did, past) = of_both(|figures| figures.postponed);
+        let postpones = self.postponed.add(did, past).then_some(Fault::Postpones);
         let is_slow = self.times(&did_old, &did_new, &known);
+        let is_slow = is_slow.map(|share| Fault::Slow { share, latency: self.limits.latency });
         (self.old, self.new) = (old.clone(), new.clone());
-        if fails {
-            return Some(self.objection(Fault::Fails));
-        }
-        is_slow.map(|share| self.objection(Fault::Slow { share, latency: self.limits.latency }))
+        fails.or(postpones).or(is_slow).map(|fault| self.objection(fault))
     }
 
     fn panics(&self, old: &Figures, new: &Figures) -> Option<Objection> {
@@ -201,7 +218,7 @@ impl Judge {
         // Beside it where it was, since the times may be others now; and not by attempts that nobody took the time of.
         let is_known = match fault {
             Fault::Slow { .. } => self.old.times.count() > 0,
-            Fault::Panics | Fault::Fails => self.old.attempts > 0,
+            Fault::Panics | Fault::Fails | Fault::Postpones => self.old.attempts > 0,
         };
         let old = if is_known { &self.old } else { &self.before };
         fault.said(old, &self.new)
@@ -213,6 +230,7 @@ impl Judge {
 enum Fault {
     Panics,
     Fails,
+    Postpones,
     Slow { share: f64, latency: f64 },
 }
 
@@ -231,6 +249,10 @@ impl Fault {
             Self::Fails => {
                 let (new, old) = (part(new, new.failed), part(old, old.failed));
                 format!("the new version failed at {new}, the old one at {old}")
+            }
+            Self::Postpones => {
+                let (new, old) = (part(new, new.postponed), part(old, old.postponed));
+                format!("the new version wants messages later at {new}, the old one at {old}")
             }
             Self::Slow { share, latency } => {
                 let time = |figures: &Figures| figures.times.quantile(share).unwrap_or_default();

@@ -21,6 +21,7 @@ mod memory;
 mod plan;
 mod record;
 pub(crate) mod shadow;
+mod stall;
 mod told;
 
 use std::pin::pin;
@@ -41,6 +42,7 @@ use memory::Growth;
 pub(crate) use plan::Plan;
 pub use record::{Record, RecordError, Records};
 use shadow::Shadow;
+use stall::{Seen, Stall};
 pub(crate) use told::Told;
 
 /// How often it is looked whether something speaks against the new version.
@@ -105,6 +107,7 @@ pub(crate) struct Passage<'a> {
     /// Whether the slot gets what the new version subscribes to.
     has_resubscribed: bool,
     judge: Judge,
+    stall: Stall,
     /// What both had done when it began.
     old_before: Figures,
     new_before: Figures,
@@ -130,6 +133,7 @@ impl<'a> Passage<'a> {
             handed_over: None,
             has_begun: false,
             has_resubscribed: false,
+            stall: Stall::new(Instant::now()),
             judge: Judge::new(limits, Some(old_before.clone())),
             old_before,
             new_before,
@@ -329,7 +333,20 @@ impl<'a> Passage<'a> {
         let old = self.old.slot.measured.snapshot().since(&self.old_before);
         let new = self.new.slot.measured.snapshot().since(&self.new_before);
         (self.told.old, self.told.new) = ((&old).into(), (&new).into());
-        self.judge.look(&old, &new)
+        self.judge.look(&old, &new).or_else(|| self.stalls(new.attempts))
+    }
+
+    /// What speaks against a new version that ends no attempts.
+    fn stalls(&mut self, attempts: u64) -> Option<Objection> {
+        let (slot, side) = (&self.new.slot.slot, self.new.slot.side);
+        let (stats, in_hand) = (slot.stats(), self.new.pool.busy());
+        // Where all are the new version's those count that wait for another of their key.
+        let is_behind =
+            self.told.share == 100 && stats.held - stats.delayed.min(stats.held) > in_hand;
+        let messages_wait = in_hand > 0 && (slot.has_ready_of(side) || is_behind);
+        let longest = self.old.slot.measured.snapshot().times.quantile(1.0);
+        let seen = Seen { attempts, messages_wait };
+        self.stall.look(Instant::now(), seen, longest, self.plan.latency)
     }
 
     /// By how many bytes the host may grow, and from what on.

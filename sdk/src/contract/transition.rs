@@ -139,6 +139,9 @@ pub struct VersionFigures {
     pub failed: u64,
     /// Those of them that ended in a panic.
     pub panicked: u64,
+    /// Those of them that were answered with `RetryLater`.
+    #[serde(default)]
+    pub postponed: u64,
     /// What half of the attempts took at most, to within a fifth; nothing before the first.
     #[serde(default, with = "crate::duration::option", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(schema_with = "crate::duration::schema"))]

@@ -130,7 +130,13 @@ async fn a_version_that_does_as_well_stays() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_does_worse_is_rolled_back_by_itself() {
     for strategy in STRATEGIES {
-        for (fault, words) in [("panic", "panic"), ("errors", "fail"), ("slow", "times as long")] {
+        for (fault, words) in [
+            ("panic", "panic"),
+            ("errors", "fail"),
+            ("slow", "times as long"),
+            ("later", "wants messages later"),
+            ("hang", "ended no attempt"),
+        ] {
             let last = passed(strategy, fault).await;
             assert_eq!(last.step, TransitionStep::RolledBack, "{strategy:?}, {fault}: {last:?}");
             let reason = last.reason.as_deref().unwrap();

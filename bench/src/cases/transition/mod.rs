@@ -261,7 +261,7 @@ impl Course {
         let millis = Duration::from_millis;
         let (interval, trial) = match self.fault {
             Fault::None => (millis(20), millis(50)),
-            Fault::Panic | Fault::Errors | Fault::Slow => (millis(300), millis(2_000)),
+            _ => (millis(300), millis(2_000)),
         };
         TransitionSettings {
             strategy: Some(self.strategy),

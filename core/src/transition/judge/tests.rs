@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::actor::Measured;
+use crate::actor::{Attempts, Measured};
 
 const LIMITS: Limits = Limits { errors: 0.01, latency: 2.0 };
 
@@ -46,7 +46,8 @@ impl Version {
     fn handle(&self, dice: &mut Dice) {
         let number = dice.next();
         self.measured.record(Duration::from_nanos(self.nanos[number as usize % self.nanos.len()]));
-        self.measured.count(1, u64::from(dice.share() < self.errors), 0);
+        let failed = u64::from(dice.share() < self.errors);
+        self.measured.count(Attempts { ended: 1, failed, ..Attempts::default() });
     }
 
     fn figures(&self) -> Figures {
@@ -179,7 +180,8 @@ fn what_is_bad_for_both_is_no_fault_of_the_new_one() {
             let measured = if message < of_new { &new } else { &old };
             let number = dice.next() as usize % version.nanos.len();
             measured.record(Duration::from_nanos(version.nanos[number]));
-            measured.count(1, u64::from(dice.share() < version.errors), 0);
+            let failed = u64::from(dice.share() < version.errors);
+            measured.count(Attempts { ended: 1, failed, ..Attempts::default() });
         }
         let objection = judge.look(&old.snapshot(), &new.snapshot());
         assert_eq!(objection, None, "{round}");
@@ -187,10 +189,34 @@ fn what_is_bad_for_both_is_no_fault_of_the_new_one() {
 }
 
 #[test]
+fn a_version_may_put_messages_off_but_not_most_of_them() {
+    let look = |of_old: f64, of_new: f64| {
+        let (mut dice, mut judge) = (Dice(9), Judge::new(LIMITS, None));
+        let [old, new] = [of_old, of_new].map(|share| (Measured::default(), share));
+        (0..200).find_map(|_| {
+            for (measured, share) in [&old, &new] {
+                for _ in 0..50 {
+                    let postponed = u64::from(dice.share() < *share);
+                    measured.count(Attempts { ended: 1, postponed, ..Attempts::default() });
+                }
+            }
+            judge.look(&old.0.snapshot(), &new.0.snapshot())
+        })
+    };
+    for (old, new) in [(0.0, 0.4), (0.3, 0.7), (1.0, 1.0)] {
+        assert_eq!(look(old, new), None, "{old} and {new}");
+    }
+    for (old, new) in [(0.0, 1.0), (0.0, 0.7), (0.3, 0.95)] {
+        let Objection(why) = look(old, new).unwrap();
+        assert!(why.contains("wants messages later at"), "{why}");
+    }
+}
+
+#[test]
 fn a_panic_is_enough() {
     let figures = |attempts, panicked| {
         let measured = Measured::default();
-        measured.count(attempts, panicked, panicked);
+        measured.count(Attempts { ended: attempts, failed: panicked, panicked, postponed: 0 });
         measured.snapshot()
     };
     let look = |before: (u64, u64), old: (u64, u64), new: (u64, u64)| {
@@ -221,7 +247,7 @@ fn what_takes_too_long_is_said_beside_times_that_there_are() {
     let mut judge = Judge::new(LIMITS, Some(old.figures()));
     // What it had in hand at the cut, too little to be measured.
     let left = Measured::default();
-    left.count(5, 0, 0);
+    left.count(Attempts { ended: 5, ..Attempts::default() });
     let Objection(sentence) = loop {
         (0..50).for_each(|_| new.handle(&mut dice));
         if let Some(objection) = judge.look(&left.snapshot(), &new.figures()) {

@@ -1,7 +1,8 @@
 //! A ledger: it adds up the amounts of each key, in order, and publishes each sum.
 //!
 //! It is there twice. The second version, with the feature `second`, keeps an account in another form, and has a fault
-//! where its configuration says so: it panics at one message in twenty, fails at as many, or takes three times as long.
+//! where its configuration says so: it panics at one message in twenty, fails at as many, hangs at as many, takes three
+//! times as long, or wants messages later, always.
 
 #![forbid(unsafe_code)]
 
@@ -32,6 +33,9 @@ pub const ENTRY: &str = "account";
 
 /// One message in so many meets the fault.
 const FAULT_EVERY: u64 = 20;
+
+/// How much later it wants messages.
+const LATER: Duration = Duration::from_millis(5);
 
 /// What is to be added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +74,10 @@ pub enum Fault {
     Errors,
     /// It takes three times as long.
     Slow,
+    /// It wants messages later, always.
+    Later,
+    /// It is never done.
+    Hang,
 }
 
 #[derive(Debug, Deserialize)]
@@ -101,7 +109,12 @@ impl Ledger {
     }
 
     /// Does what the second version may have wrong.
-    fn meet_fault(&self, add: Add, attempt: u16, began: Instant) -> Result<(), PluginError> {
+    async fn meet_fault(
+        &self,
+        add: Add,
+        attempt: u16,
+        began: Instant,
+    ) -> Result<ProcessingStatus, PluginError> {
         // Another message at each attempt, and of each key.
         let is_met = (add.seq + add.key + u64::from(attempt)).is_multiple_of(FAULT_EVERY);
         match self.config.fault {
@@ -114,9 +127,13 @@ impl Ledger {
             }
             Fault::Slow => {
                 compute(began, began.elapsed() * 3);
-                Ok(())
+                Ok(ProcessingStatus::Acknowledged)
             }
-            Fault::None | Fault::Panic | Fault::Errors => Ok(()),
+            Fault::Later => Ok(ProcessingStatus::RetryLater(LATER)),
+            Fault::Hang if is_met => std::future::pending().await,
+            Fault::None | Fault::Panic | Fault::Errors | Fault::Hang => {
+                Ok(ProcessingStatus::Acknowledged)
+            }
         }
     }
 }
@@ -139,11 +156,11 @@ impl Plugin for Ledger {
         let account = account.plus(add.seq, add.amount);
         state.set(ENTRY, &Kept::from(account)).await?;
         compute(Instant::now(), self.config.work);
-        self.meet_fault(add, message.attempt(), began)?;
+        let answer = self.meet_fault(add, message.attempt(), began).await?;
         let Add { key, seq, .. } = add;
         let added = Added { key, seq, last, sum: account.sum };
         self.context.publish_data(ADDED, &added).await?;
-        Ok(ProcessingStatus::Acknowledged)
+        Ok(answer)
     }
 
     fn state_schema(&self) -> u32 {

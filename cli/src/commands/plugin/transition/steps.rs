@@ -78,13 +78,16 @@ fn compared(comparison: &Comparison) -> String {
 
 /// What a version has done, if it has done anything.
 fn figures(of: &str, figures: &VersionFigures) -> Option<String> {
-    let VersionFigures { attempts, failed, panicked, p50, p99 } = figures;
+    let VersionFigures { attempts, failed, panicked, postponed, p50, p99 } = figures;
     if *attempts == 0 {
         return None;
     }
     let mut text = format!("{of}: {attempts} handled, {failed} failed");
     if *panicked > 0 {
         text.push_str(&format!(", {panicked} of them panicked"));
+    }
+    if *postponed > 0 {
+        text.push_str(&format!(", {postponed} put off"));
     }
     for (name, took) in [("p50", p50), ("p99", p99)] {
         if let Some(took) = took {
@@ -143,6 +146,7 @@ pub mod tests {
             attempts,
             failed,
             panicked,
+            postponed: failed / 2,
             p50: Some(Duration::from_nanos(4_200)),
             p99: Some(Duration::from_micros(p99)),
         };
@@ -154,7 +158,7 @@ pub mod tests {
         assert_eq!(
             told(&shifted),
             "shifted      the new version 1.1.0 gets 5 % of the messages (old: 950 handled, 0 failed, p50 4.2 µs, \
-             p99 120 µs; new: 50 handled, 3 failed, 1 of them panicked, p50 4.2 µs, p99 12 ms)"
+             p99 120 µs; new: 50 handled, 3 failed, 1 of them panicked, 1 put off, p50 4.2 µs, p99 12 ms)"
         );
         let back = TransitionEvent {
             reason: Some("3 of 50 attempts failed".to_owned()),
