@@ -342,9 +342,11 @@ impl<'a> Passage<'a> {
         let (stats, in_hand) = (slot.stats(), self.new.pool.busy());
         // Where all are the new version's those count that wait for another of their key.
         let is_behind =
-            self.told.share == 100 && stats.held - stats.delayed.min(stats.held) > in_hand;
+            self.told.share == 100 && stats.held.saturating_sub(stats.delayed) > in_hand;
         let messages_wait = in_hand > 0 && (slot.has_ready_of(side) || is_behind);
         let longest = self.old.slot.measured.snapshot().times.quantile(1.0);
+        // Handlers without a deadline take as long as they take.
+        let longest = longest.filter(|_| self.new.slot.delivering.deadline.is_some());
         let seen = Seen { attempts, messages_wait };
         self.stall.look(Instant::now(), seen, longest, self.plan.latency)
     }
