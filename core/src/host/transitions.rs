@@ -368,11 +368,9 @@ const CHECKED: usize = 1_000;
 
 /// Whether a later version can take up the managed state that there is, and down again.
 async fn check_state(old: &Version, new: &Version) -> Result<(), PluginError> {
-    match &new.slot.states {
-        Some(states) if new.schema() > old.schema() => {
-            new.slot.forms.check(&**states, CHECKED).await.map(drop)
-        }
-        _ => Ok(()),
+    match new.schema() > old.schema() {
+        true => new.check_documents(CHECKED).await.map(drop),
+        false => Ok(()),
     }
 }
 

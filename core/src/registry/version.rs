@@ -131,6 +131,22 @@ impl Version {
         self.within("convert_state", Arc::clone(&self.actor).convert(state, to)).await
     }
 
+    /// Brings all of its documents down to the form that it [stores](crate::state::Forms::store_in) now. It does so where
+    /// the plugin's own code runs: no thread has to be woken for each.
+    pub(crate) async fn take_documents_down(&self) -> Result<u64, PluginError> {
+        let Some(states) = self.slot.states.clone() else { return Ok(0) };
+        let forms = Arc::clone(&self.slot.forms);
+        on_runtime(&self.runtime, Box::pin(async move { forms.sweep(&*states).await })).await?
+    }
+
+    /// Takes so many of the documents that there are up to its own form and down again, to see whether it can.
+    pub(crate) async fn check_documents(&self, limit: usize) -> Result<usize, PluginError> {
+        let Some(states) = self.slot.states.clone() else { return Ok(0) };
+        let forms = Arc::clone(&self.slot.forms);
+        on_runtime(&self.runtime, Box::pin(async move { forms.check(&*states, limit).await }))
+            .await?
+    }
+
     /// Takes a state of its own form over. Its workers have to be stopped.
     pub(crate) async fn import_state(&self, state: StateSnapshot) -> Result<(), PluginError> {
         self.within("import_state", Arc::clone(&self.actor).import_state(state)).await

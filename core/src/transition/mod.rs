@@ -181,16 +181,16 @@ impl<'a> Passage<'a> {
         let (old, new) = (&self.old.slot.forms, &self.new.slot.forms);
         let both = old.own().min(new.own());
         new.store_in(both);
-        let Some(states) = self.old.slot.states.as_ref().filter(|_| old.own() > both) else {
+        if self.old.slot.states.is_none() || old.own() == both {
             return Ok(());
-        };
+        }
         old.store_in(both);
         // Who is at a commit just now may store the later form yet.
         let workers = self.old.pool.size();
         self.stop_old(self.plan.patience).await?;
         self.old.pool.start_with(workers);
-        let swept = old.sweep(&**states).await;
-        swept.map(drop).map_err(refused("the old version cannot take its state down"))
+        let taken = self.old.take_documents_down().await;
+        taken.map(drop).map_err(refused("the old version cannot take its state down"))
     }
 
     /// Stops the old version, hands over what it remembers, and starts the new one.
