@@ -47,11 +47,13 @@ struct Helped {
 }
 
 impl Helped {
-    /// Polls the worker, if it is nobody else's turn; says whether the worker goes on.
-    fn poll(self: &Arc<Self>) -> bool {
+    /// Polls the worker, if it is nobody else's turn; says whether the worker goes on. What a helper may do is said and
+    /// taken back within its turn: said at any other time, it would hold for whoever polls then.
+    fn poll(self: &Arc<Self>, helps: bool) -> bool {
         if !self.turns.begin() {
             return true;
         }
+        self.stats.set_help(helps);
         let is_going = self.work.lock().poll(&mut Context::from_waker(&waker_ref(self)));
         if self.turns.end() {
             if self.is_left.load(Ordering::Acquire) {
@@ -100,9 +102,7 @@ impl Help for Helped {
         if here.is_none() || here != self.runtime {
             return self.task.wake();
         }
-        self.stats.begin_help();
-        let is_going = current::without(|| self.poll());
-        self.stats.end_help();
+        let is_going = current::without(|| self.poll(true));
         if !is_going {
             self.task.wake();
         }
@@ -148,7 +148,7 @@ impl Future for Working {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.0.task.register(cx.waker());
-        if self.0.poll() {
+        if self.0.poll(false) {
             return Poll::Pending;
         }
         match self.0.take() {
@@ -163,5 +163,48 @@ impl Drop for Working {
     fn drop(&mut self) {
         self.0.is_left.store(true, Ordering::Release);
         drop(self.0.take());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread::ThreadId;
+
+    use super::*;
+
+    /// How often the worker is polled by its own task.
+    const POLLS: usize = 200_000;
+
+    /// Those who come to help while a worker's own task polls it do not keep it from its work.
+    #[test]
+    fn a_helper_who_comes_in_between_takes_nothing_from_the_task() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let stats = Arc::<WorkerStats>::default();
+        let (seen, own) = (Arc::clone(&stats), std::thread::current().id());
+        let work = poll_fn(move |_| {
+            // Of two messages a helper takes one, and the task both.
+            let went_on = [seen.may_go_on(), seen.may_go_on()];
+            assert_eq!(went_on, [true, is(own)]);
+            Poll::Pending
+        });
+        let mut working = Working::new(Box::pin(work), stats, Some(runtime.handle()));
+        let helped = Arc::clone(&working.0);
+        let is_over = Arc::<AtomicBool>::default();
+        let (handle, over) = (runtime.handle().clone(), Arc::clone(&is_over));
+        let helper = std::thread::spawn(move || {
+            let _here = handle.enter();
+            while !over.load(Ordering::Relaxed) {
+                Arc::clone(&helped).help();
+            }
+        });
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        let polled = (0..POLLS).all(|_| Pin::new(&mut working).poll(cx).is_pending());
+        is_over.store(true, Ordering::Relaxed);
+        helper.join().unwrap();
+        assert!(polled, "the worker panicked: it was kept from a message");
+    }
+
+    fn is(thread: ThreadId) -> bool {
+        std::thread::current().id() == thread
     }
 }

@@ -81,17 +81,14 @@ impl WorkerStats {
         self.is_quick.load(Ordering::Relaxed) && !self.busy.load(Ordering::Relaxed)
     }
 
-    /// From now on the worker is polled by somebody who helps.
-    pub(super) fn begin_help(&self) {
-        self.help.store(help::BEGUN, Ordering::Relaxed);
-    }
-
-    pub(super) fn end_help(&self) {
-        self.help.store(help::NONE, Ordering::Relaxed);
+    /// Whether the worker is polled by somebody who helps. Whoever polls it says so, and nobody else.
+    pub(super) fn set_help(&self, helps: bool) {
+        let help = if helps { help::BEGUN } else { help::NONE };
+        self.help.store(help, Ordering::Relaxed);
     }
 
     /// Whether the worker may go on with the message that it took.
-    fn may_go_on(&self) -> bool {
+    pub(super) fn may_go_on(&self) -> bool {
         match self.help.load(Ordering::Relaxed) {
             help::NONE => true,
             help::BEGUN => {
