@@ -178,8 +178,7 @@ impl WorkerPool {
 
     /// How many workers have a message in hand.
     pub(crate) fn busy(&self) -> usize {
-        let is_busy = |running: &&Running| running.stats.busy.load(Ordering::Relaxed);
-        self.state.lock().workers.iter().filter(is_busy).count()
+        self.state.lock().busy()
     }
 
     /// Changes the pool's size where that helps; it may keep so many cores busy.
@@ -247,6 +246,11 @@ impl State {
         }
     }
 
+    fn busy(&self) -> usize {
+        let is_busy = |running: &&Running| running.stats.busy.load(Ordering::Relaxed);
+        self.workers.iter().filter(is_busy).count()
+    }
+
     fn look(&mut self, waiting: bool) -> Seen {
         let (mut handled, mut computed_nanos) = (self.handled_before, self.computed_before);
         for running in self.workers.iter().chain(&self.finishing) {
@@ -255,10 +259,9 @@ impl State {
         }
         let before = self.last_look;
         self.last_look = Look { at: Instant::now(), handled, computed_nanos };
-        let is_taken = |running: &&Running| running.stats.busy.load(Ordering::Relaxed);
         Seen {
             workers: self.workers.len(),
-            taken: self.workers.iter().filter(is_taken).count(),
+            taken: self.busy(),
             waiting,
             handled: handled.saturating_sub(before.handled),
             computed: Some(Duration::from_nanos(

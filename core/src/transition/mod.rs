@@ -330,23 +330,24 @@ impl<'a> Passage<'a> {
 
     /// Looks at what both versions have done.
     fn look(&mut self) -> Option<Objection> {
-        let old = self.old.slot.measured.snapshot().since(&self.old_before);
+        let ever = self.old.slot.measured.snapshot();
+        let old = ever.since(&self.old_before);
         let new = self.new.slot.measured.snapshot().since(&self.new_before);
         (self.told.old, self.told.new) = ((&old).into(), (&new).into());
-        self.judge.look(&old, &new).or_else(|| self.stalls(new.attempts))
+        self.judge.look(&old, &new).or_else(|| self.stalls(new.attempts, &ever))
     }
 
-    /// What speaks against a new version that ends no attempts.
-    fn stalls(&mut self, attempts: u64) -> Option<Objection> {
+    /// What speaks against a new version that ends no attempts, beside all that the old one has ever done.
+    fn stalls(&mut self, attempts: u64, old: &Figures) -> Option<Objection> {
         let (slot, side) = (&self.new.slot.slot, self.new.slot.side);
         let (stats, in_hand) = (slot.stats(), self.new.pool.busy());
         // Where all are the new version's those count that wait for another of their key.
         let is_behind =
             self.told.share == 100 && stats.held.saturating_sub(stats.delayed) > in_hand;
         let messages_wait = in_hand > 0 && (slot.has_ready_of(side) || is_behind);
-        let longest = self.old.slot.measured.snapshot().times.quantile(1.0);
         // Handlers without a deadline take as long as they take.
-        let longest = longest.filter(|_| self.new.slot.delivering.deadline.is_some());
+        let longest =
+            old.times.quantile(1.0).filter(|_| self.new.slot.delivering.deadline.is_some());
         let seen = Seen { attempts, messages_wait };
         self.stall.look(Instant::now(), seen, longest, self.plan.latency)
     }
