@@ -4,9 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use echo_bus::give_way;
 use echo_core::{Config, Host};
 use echo_sdk::contract::dead::DeadLetter;
 use echo_sdk::{
@@ -157,6 +158,39 @@ async fn pools_grow_for_work_that_waits_and_not_for_work_that_computes() {
     }
     assert!(most.load(Ordering::SeqCst) > 8);
     assert!(host.plugin("computing").unwrap().resources.workers <= cores);
+}
+
+/// The messages that a worker handles in a turn, at most.
+const TURN: u64 = 512;
+
+#[tokio::test]
+async fn a_worker_whose_handler_never_waits_takes_turns_with_others() {
+    let handled = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&handled);
+    let quick = handler(move |_, _, _| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        async { Ok(ProcessingStatus::Acknowledged) }
+    });
+    let mut pool = workers(1);
+    pool["queue_size"] = json!(100_000);
+    let host = host(manifest("p", &["in"], pool), quick).await;
+    for _ in 0..20 * TURN {
+        send(&host, "in", json!(0)).await;
+    }
+    // One thread, on which the other task is as ready as the worker all the time.
+    let other = tokio::spawn(async move {
+        let (mut seen, mut in_vain) = (handled.load(Ordering::Relaxed), 0);
+        while seen < 20 * TURN {
+            give_way().await;
+            let now = handled.load(Ordering::Relaxed);
+            assert!(now - seen <= TURN, "{} messages in one turn", now - seen);
+            in_vain = if now > seen { 0 } else { in_vain + 1 };
+            assert!(in_vain <= 2, "the other task had {in_vain} turns, and the worker none");
+            seen = now;
+        }
+    });
+    timeout(Duration::from_secs(60), other).await.expect("in time").unwrap();
+    assert!(host.shutdown().await.is_clean());
 }
 
 #[tokio::test]

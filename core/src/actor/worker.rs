@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use echo_bus::{Lent, Receiver};
+use echo_bus::{Lent, Receiver, give_way};
 use echo_sdk::{Plugin, Received};
 use futures_util::task::AtomicWaker;
 
@@ -23,6 +23,12 @@ const BATCH_TIME: Duration = Duration::from_micros(100);
 
 /// The most messages that a worker takes at once.
 const MAX_BATCH: u128 = 64;
+
+/// How long a worker whose handler never waits keeps its thread from others.
+const TURN_TIME: Duration = Duration::from_micros(100);
+
+/// The most messages of a turn, whatever a worker thinks that they take.
+const MAX_TURN: u128 = 512;
 
 /// Where handling is fast, one message in so many is measured: two looks at the clock are not free.
 const MEASURE_EVERY: u64 = 64;
@@ -128,8 +134,11 @@ impl Worker {
             if let Some(began) = began {
                 shift.measured(began);
             }
-            // A handler that never waits must not keep the thread from others.
-            tokio::task::consume_budget().await;
+            if shift.pace.ends_turn() {
+                // Not by tokio's budget: who uses that up waits until the thread has nothing else, or polled 61 others,
+                // with what it has taken.
+                give_way().await;
+            }
         }
         shift.worker.slot.add(&mut shift.tally);
     }
@@ -272,6 +281,8 @@ struct Pace {
     messages: u64,
     /// An exponentially weighted mean over measured messages; zero before the first.
     mean: Duration,
+    /// How many messages the turn has left.
+    turn: u64,
 }
 
 impl Pace {
@@ -290,8 +301,19 @@ impl Pace {
     /// How many messages to take at once from now on.
     fn batch_after(&mut self, took: Duration) -> usize {
         self.mean = if self.mean.is_zero() { took } else { (self.mean * 3 + took) / 4 };
-        let batch = BATCH_TIME.as_nanos() / self.mean.as_nanos().max(1);
-        batch.clamp(1, MAX_BATCH) as usize
+        self.in_a(BATCH_TIME, MAX_BATCH) as usize
+    }
+
+    /// Counts a message that was handled; whether it was the last one of the turn.
+    fn ends_turn(&mut self) -> bool {
+        let ends = self.turn <= 1;
+        self.turn = if ends { self.in_a(TURN_TIME, MAX_TURN) } else { self.turn - 1 };
+        ends
+    }
+
+    /// How many messages are handled in that time.
+    fn in_a(&self, time: Duration, most: u128) -> u64 {
+        (time.as_nanos() / self.mean.as_nanos().max(1)).clamp(1, most) as u64
     }
 }
 
