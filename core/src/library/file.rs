@@ -1,9 +1,6 @@
 //! What can be said of a library by its file, before any of its code runs.
 
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
 
 use echo_sdk::Manifest;
 use echo_sdk::abi::MAJOR;
@@ -33,23 +30,6 @@ const HERE: Machine = if cfg!(target_arch = "x86_64") {
 } else {
     Machine(0)
 };
-
-/// Reads the whole file.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, Fault> {
-    // A pipe would block when it is opened, so look first.
-    let found = std::fs::metadata(path).map_err(Fault::Unreadable)?;
-    if !found.is_file() {
-        return Err(Fault::NotAFile);
-    }
-    if found.len() > MAX_FILE {
-        return Err(Fault::TooLarge { len: found.len() });
-    }
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(Fault::Unreadable)?;
-    // It may grow meanwhile; what is cut off then shows in `inspect`.
-    file.take(MAX_FILE).read_to_end(&mut bytes).map_err(Fault::Unreadable)?;
-    Ok(bytes)
-}
 
 /// The SHA-256, in hexadecimal digits.
 pub(crate) fn hash(file: &[u8]) -> String {

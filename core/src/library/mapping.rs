@@ -8,11 +8,11 @@ use std::io::{self, Write};
 use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, major, memfd_create, minor};
 
+use super::content::Content;
 use super::error::Fault;
 use super::recorder::{self, Bystanders, Left};
 use super::report::{Quarantine, UnloadOutcome};
@@ -50,12 +50,9 @@ impl Mapping {
     }
 
     /// The bytes that were copied.
-    pub(super) fn bytes(&self) -> io::Result<Vec<u8>> {
+    pub(super) fn bytes(&self) -> io::Result<Content> {
         let copy = File::from(self.copy.try_clone()?);
-        let len = usize::try_from(copy.metadata()?.len()).map_err(io::Error::other)?;
-        let mut bytes = vec![0; len];
-        copy.read_exact_at(&mut bytes, 0)?;
-        Ok(bytes)
+        Content::of(&copy, copy.metadata()?.len())
     }
 
     /// Takes the library out of memory, where nothing of it may be in use; where that shows, it stays.

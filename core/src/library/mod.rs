@@ -5,13 +5,14 @@
 //! [`Plugin`](echo_sdk::Plugin) like any other. Each library has threads of its own, a small tokio runtime:
 //! what a plugin leaves behind in a thread, it leaves in one that ends before the library goes.
 //!
-//! Reading order: `file` (what can be said of a file), `marks` (what was being loaded when a host ended),
+//! Reading order: `content` and `file` (a file, and what can be said of it), `marks` (what was being loaded when a host ended),
 //! `mapping` (the system's loader), `enter` (the handshake), `host` (what the plugin can call), `buffer` and
 //! `call` (a future that crosses), `plugin`, `threads`, `recorder` (what of a library still runs); `error` and
 //! `report` are the outcomes.
 
 mod buffer;
 mod call;
+mod content;
 mod enter;
 mod error;
 mod file;
@@ -28,6 +29,7 @@ mod tests;
 mod threads;
 
 use std::io;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +47,7 @@ use plugin::Instance;
 use recorder::Bystanders;
 use threads::{Threads, apart, apart_within};
 
+pub(crate) use content::hash_of;
 #[doc(hidden)]
 pub use enter::adopt;
 pub use error::{Fault, LibraryError};
@@ -117,7 +120,7 @@ impl Loader {
         path: &Path,
         context: impl FnOnce(&Manifest) -> PluginContext,
     ) -> Result<LoadedLibrary, Fault> {
-        let file = file::read(path)?;
+        let file = content::read(path)?;
         let (manifest, abi) = file::inspect(&file)?;
         let hash = file::hash(&file);
         let mark = match &self.marks {
@@ -194,7 +197,7 @@ fn refused(report: UnloadReport) {
 /// # Errors
 /// [`LibraryError`] that names the file and what is wrong with it.
 pub fn manifest(path: &Path) -> Result<Manifest, LibraryError> {
-    let inspected = file::read(path).and_then(|file| file::inspect(&file));
+    let inspected = content::read(path).and_then(|file| file::inspect(&file));
     let manifest = inspected.map(|(manifest, _)| manifest);
     manifest.map_err(|fault| LibraryError { path: path.to_owned(), fault })
 }
@@ -204,7 +207,7 @@ pub fn manifest(path: &Path) -> Result<Manifest, LibraryError> {
 /// # Errors
 /// [`LibraryError`] that names the file and what is wrong with it.
 pub fn inspect(path: &Path) -> Result<(Manifest, LibraryInfo), LibraryError> {
-    let inspected = file::read(path).and_then(|file| {
+    let inspected = content::read(path).and_then(|file| {
         let (manifest, abi) = file::inspect(&file)?;
         Ok((manifest, info(path, file::hash(&file), abi)))
     });
@@ -258,7 +261,7 @@ impl LoadedLibrary {
     ///
     /// # Errors
     /// Those of reading the copy in memory.
-    pub fn bytes(&self) -> io::Result<Vec<u8>> {
+    pub fn bytes(&self) -> io::Result<impl Deref<Target = [u8]>> {
         self.mapping.bytes()
     }
 

@@ -154,7 +154,7 @@ impl Records {
     fn write(&self, record: &Record, path: &Path, kept: &Path, old: &[u8]) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
         let _lock = self.lock()?;
-        if hash_of(kept).ok().as_ref() != Some(&record.kept) {
+        if library::hash_of(kept).ok().as_ref() != Some(&record.kept) {
             self.replace(kept, old)?;
         }
         self.replace_record(path, record)?;
@@ -226,7 +226,7 @@ impl Records {
     /// When it is not there, or is another: then nothing can be loaded in its place.
     pub fn kept_library(&self, record: &Record) -> io::Result<PathBuf> {
         let path = self.kept(record);
-        if hash_of(&path)? == record.kept {
+        if library::hash_of(&path)? == record.kept {
             return Ok(path);
         }
         let fault = format!("{} has other content than was kept", path.display());
@@ -283,10 +283,6 @@ impl Records {
 /// Whether these can be the hexadecimal digits of a hash, which makes them safe in a path.
 fn is_hash(digits: &[u8]) -> bool {
     digits.len() == 64 && digits.iter().all(u8::is_ascii_hexdigit)
-}
-
-fn hash_of(path: &Path) -> io::Result<String> {
-    Ok(library::hash(&fs::read(path)?))
 }
 
 #[cfg(test)]

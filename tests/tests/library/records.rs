@@ -115,6 +115,6 @@ async fn a_library_that_is_loaded_can_be_kept_though_its_file_is_gone() {
     let bytes = std::fs::read(library.path()).unwrap();
     let (loaded, _probe) = crate::kit::load(&library.path());
     drop(library);
-    assert!(loaded.bytes().unwrap() == bytes);
+    assert!(*loaded.bytes().unwrap() == *bytes);
     assert!(matches!(loaded.unload().outcome, UnloadOutcome::Unloaded));
 }
