@@ -9,6 +9,7 @@ mod common;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 
+use async_nats::Message;
 use common::server::NatsServer;
 use common::{Folder, Ran, Running};
 use futures_util::StreamExt;
@@ -48,10 +49,7 @@ impl Played {
             client.flush().await.unwrap();
             ready.send(()).unwrap();
             let order = asked.next().await.unwrap();
-            let data: Value = serde_json::from_slice(&order.payload).unwrap();
-            // A whole message has its data within it.
-            let data = data.get("data").cloned().unwrap_or(data);
-            sender.send((order.subject.to_string(), data)).unwrap();
+            sender.send((order.subject.to_string(), data(&order))).unwrap();
             let mut answer = plan.answer;
             answer["host"] = json!("played");
             answer["alone"] = json!(true);
@@ -74,10 +72,7 @@ impl Played {
             }
             client.flush().await.unwrap();
         };
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.unwrap().block_on(play);
-        });
+        let thread = apart(play);
         is_ready.recv().unwrap();
         Self { thread, orders }
     }
@@ -87,6 +82,19 @@ impl Played {
         self.thread.join().unwrap();
         self.orders.recv().unwrap()
     }
+}
+
+fn apart(work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.unwrap().block_on(work);
+    })
+}
+
+fn data(message: &Message) -> Value {
+    let data: Value = serde_json::from_slice(&message.payload).unwrap();
+    // A whole message has its data within it.
+    data.get("data").cloned().unwrap_or(data)
 }
 
 fn event(step: &str, id: Uuid) -> Value {
@@ -111,6 +119,37 @@ fn order(plan: Plan, args: &[&str]) -> (Ran, String, Value) {
     let ran = folder.run_at(&server.url(), &[&["plugin"], args].concat());
     let (topic, data) = host.order();
     (ran, topic, data)
+}
+
+/// Has a reload ordered and followed until it is prepared, which is the last that the host says.
+fn follow(folder: &Folder, server: &NatsServer) -> (Played, Running) {
+    let host = Played::host(server, Plan::new(&["started", "prepared"]));
+    let mut command = folder.command(&["plugin", "reload", "prices"]);
+    command.env("ECHO_URL", server.url());
+    let mut following = Running::spawn(command);
+    following.until_out("prepared");
+    (host, following)
+}
+
+/// A host that hears who is asked whether it is there, and says nothing.
+fn silent_host(server: &NatsServer) -> Receiver<Value> {
+    let (sender, asked) = channel();
+    let (ready, is_ready) = channel();
+    let url = server.url();
+    let listen = async move {
+        let client = async_nats::connect(url).await.unwrap();
+        let mut questions = client.subscribe("system.topics.list").await.unwrap();
+        client.flush().await.unwrap();
+        ready.send(()).unwrap();
+        while let Some(question) = questions.next().await {
+            if sender.send(data(&question)).is_err() {
+                return;
+            }
+        }
+    };
+    apart(listen);
+    is_ready.recv().unwrap();
+    asked
 }
 
 #[test]
@@ -213,13 +252,7 @@ fn whoever_does_not_wait_learns_the_transitions_id() {
 fn whoever_is_interrupted_leaves_the_transition_to_the_host() {
     let folder = Folder::new();
     let server = NatsServer::start(&folder, &[]);
-    let host = Played::host(&server, Plan::new(&["started", "prepared"]));
-    let mut command = folder.command(&["plugin", "transition", "prices", "production"]);
-    let mut following = Running::spawn({
-        command.env("ECHO_URL", server.url());
-        command
-    });
-    following.until_out("prepared");
+    let (host, following) = follow(&folder, &server);
     following.signal("INT");
     let ran = following.end();
     assert_eq!(ran.code, 130, "{}", ran.stderr);
@@ -239,14 +272,33 @@ fn a_host_that_is_gone_is_not_waited_for() {
 }
 
 #[test]
+fn a_host_that_is_gone_where_there_are_others_is_not_waited_for() {
+    let folder = Folder::new();
+    let server = NatsServer::start(&folder, &[]);
+    let asked = silent_host(&server);
+    let (_host, following) = follow(&folder, &server);
+    let ran = following.end();
+    assert_eq!(asked.try_recv().unwrap()["host"], "played");
+    assert_eq!(ran.code, 3, "{}", ran.stderr);
+    assert!(ran.stderr.contains("the host played has ended"), "{}", ran.stderr);
+}
+
+#[test]
+fn whoever_waits_for_a_host_that_says_nothing_can_be_interrupted() {
+    let folder = Folder::new();
+    let server = NatsServer::start(&folder, &[]);
+    let asked = silent_host(&server);
+    let (_host, following) = follow(&folder, &server);
+    asked.recv().unwrap();
+    following.signal("INT");
+    assert_eq!(following.end().code, 130, "the host was waited for");
+}
+
+#[test]
 fn whoever_loses_the_host_says_that_nobody_follows() {
     let folder = Folder::new();
     let server = NatsServer::start(&folder, &[]);
-    let host = Played::host(&server, Plan::new(&["started", "prepared"]));
-    let mut command = folder.command(&["plugin", "reload", "prices"]);
-    command.env("ECHO_URL", server.url());
-    let mut following = Running::spawn(command);
-    following.until_out("prepared");
+    let (host, following) = follow(&folder, &server);
     host.order();
     drop(server);
     let ran = following.end();

@@ -90,21 +90,26 @@ impl<'a> Following<'a> {
                     };
                     judged.map_err(|error| self.lost(talk, error))?;
                 }
-                _ = looks.tick() => {
-                    self.look_for_hosts(talk, &mut remote, &mut messages).await?;
-                }
-                _ = interrupts.next() => {
-                    let ends = format!("`echo-core plugin rollback {}` ends it", self.plugin);
-                    let follows = "`echo-core subscribe 'system.plugin.transition.>'` follows it";
-                    talk.output.say(format_args!("the transition goes on; {ends}, {follows}"));
-                    return Ok(Exit::Interrupted);
-                }
+                _ = looks.tick() => tokio::select! {
+                    // One that does not answer is waited for.
+                    looked = self.look_for_hosts(talk, &mut remote, &mut messages) => looked?,
+                    _ = interrupts.next() => return Ok(self.interrupted(talk)),
+                },
+                _ = interrupts.next() => return Ok(self.interrupted(talk)),
             }
         }
         match self.gone.take() {
             Some(host) => Err(self.lost(talk, RemoteError::HostGone { host })),
             None => Ok(if self.is_well { Exit::Success } else { Exit::TestFailed }),
         }
+    }
+
+    /// Says what becomes of the transition that nobody follows any more.
+    fn interrupted(&self, talk: &Talk<'_>) -> Exit {
+        let ends = format!("`echo-core plugin rollback {}` ends it", self.plugin);
+        let follows = "`echo-core subscribe 'system.plugin.transition.>'` follows it";
+        talk.output.say(format_args!("the transition goes on; {ends}, {follows}"));
+        Exit::Interrupted
     }
 
     /// Gives the transitions up of hosts that are not there any more.
