@@ -51,8 +51,7 @@ impl Mapping {
 
     /// The bytes that were copied.
     pub(super) fn bytes(&self) -> io::Result<Content> {
-        let copy = File::from(self.copy.try_clone()?);
-        Content::of(&copy, copy.metadata()?.len())
+        Content::of(&File::from(self.copy.try_clone()?))
     }
 
     /// Takes the library out of memory, where nothing of it may be in use; where that shows, it stays.
