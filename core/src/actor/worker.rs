@@ -301,18 +301,18 @@ impl Pace {
     /// How many messages to take at once from now on.
     fn batch_after(&mut self, took: Duration) -> usize {
         self.mean = if self.mean.is_zero() { took } else { (self.mean * 3 + took) / 4 };
-        self.in_a(BATCH_TIME, MAX_BATCH) as usize
+        self.messages_within(BATCH_TIME, MAX_BATCH) as usize
     }
 
     /// Counts a message that was handled; whether it was the last one of the turn.
     fn ends_turn(&mut self) -> bool {
         let ends = self.turn <= 1;
-        self.turn = if ends { self.in_a(TURN_TIME, MAX_TURN) } else { self.turn - 1 };
+        self.turn = if ends { self.messages_within(TURN_TIME, MAX_TURN) } else { self.turn - 1 };
         ends
     }
 
-    /// How many messages are handled in that time.
-    fn in_a(&self, time: Duration, most: u128) -> u64 {
+    /// How many messages take that time, one at least.
+    fn messages_within(&self, time: Duration, most: u128) -> u64 {
         (time.as_nanos() / self.mean.as_nanos().max(1)).clamp(1, most) as u64
     }
 }
