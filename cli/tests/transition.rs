@@ -84,10 +84,10 @@ impl Played {
     }
 }
 
-fn apart(work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+fn apart<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.unwrap().block_on(work);
+        runtime.unwrap().block_on(work)
     })
 }
 
@@ -121,19 +121,19 @@ fn order(plan: Plan, args: &[&str]) -> (Ran, String, Value) {
     (ran, topic, data)
 }
 
-/// Has a reload ordered and followed until it is prepared, which is the last that the host says.
-fn follow(folder: &Folder, server: &NatsServer) -> (Played, Running) {
+/// Has a reload ordered and followed until it is prepared, which is the last that the host says before it goes.
+fn follow(folder: &Folder, server: &NatsServer) -> Running {
     let host = Played::host(server, Plan::new(&["started", "prepared"]));
     let mut command = folder.command(&["plugin", "reload", "prices"]);
     command.env("ECHO_URL", server.url());
     let mut following = Running::spawn(command);
     following.until_out("prepared");
-    (host, following)
+    host.order();
+    following
 }
 
-/// A host that hears who is asked whether it is there, and says nothing.
-fn silent_host(server: &NatsServer) -> Receiver<Value> {
-    let (sender, asked) = channel();
+/// A host that hears which host is asked whether it is there, and says nothing; the question, once it came.
+fn silent_host(server: &NatsServer) -> JoinHandle<Value> {
     let (ready, is_ready) = channel();
     let url = server.url();
     let listen = async move {
@@ -141,13 +141,9 @@ fn silent_host(server: &NatsServer) -> Receiver<Value> {
         let mut questions = client.subscribe("system.topics.list").await.unwrap();
         client.flush().await.unwrap();
         ready.send(()).unwrap();
-        while let Some(question) = questions.next().await {
-            if sender.send(data(&question)).is_err() {
-                return;
-            }
-        }
+        data(&questions.next().await.unwrap())
     };
-    apart(listen);
+    let asked = apart(listen);
     is_ready.recv().unwrap();
     asked
 }
@@ -252,13 +248,12 @@ fn whoever_does_not_wait_learns_the_transitions_id() {
 fn whoever_is_interrupted_leaves_the_transition_to_the_host() {
     let folder = Folder::new();
     let server = NatsServer::start(&folder, &[]);
-    let (host, following) = follow(&folder, &server);
+    let following = follow(&folder, &server);
     following.signal("INT");
     let ran = following.end();
     assert_eq!(ran.code, 130, "{}", ran.stderr);
     assert!(ran.stderr.contains("the transition goes on"), "{}", ran.stderr);
     assert!(ran.stderr.contains("`echo-core plugin rollback prices` ends it"), "{}", ran.stderr);
-    host.order();
 }
 
 #[test]
@@ -276,9 +271,9 @@ fn a_host_that_is_gone_where_there_are_others_is_not_waited_for() {
     let folder = Folder::new();
     let server = NatsServer::start(&folder, &[]);
     let asked = silent_host(&server);
-    let (_host, following) = follow(&folder, &server);
+    let following = follow(&folder, &server);
     let ran = following.end();
-    assert_eq!(asked.try_recv().unwrap()["host"], "played");
+    assert_eq!(asked.join().unwrap()["host"], "played");
     assert_eq!(ran.code, 3, "{}", ran.stderr);
     assert!(ran.stderr.contains("the host played has ended"), "{}", ran.stderr);
 }
@@ -288,8 +283,8 @@ fn whoever_waits_for_a_host_that_says_nothing_can_be_interrupted() {
     let folder = Folder::new();
     let server = NatsServer::start(&folder, &[]);
     let asked = silent_host(&server);
-    let (_host, following) = follow(&folder, &server);
-    asked.recv().unwrap();
+    let following = follow(&folder, &server);
+    assert_eq!(asked.join().unwrap()["host"], "played");
     following.signal("INT");
     assert_eq!(following.end().code, 130, "the host was waited for");
 }
@@ -298,8 +293,7 @@ fn whoever_waits_for_a_host_that_says_nothing_can_be_interrupted() {
 fn whoever_loses_the_host_says_that_nobody_follows() {
     let folder = Folder::new();
     let server = NatsServer::start(&folder, &[]);
-    let (host, following) = follow(&folder, &server);
-    host.order();
+    let following = follow(&folder, &server);
     drop(server);
     let ran = following.end();
     assert_eq!(ran.code, 3, "{}", ran.stderr);
